@@ -1,0 +1,55 @@
+"""Questions about tenants, answered from the database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass
+
+from tenants.models import ApiKey, ConfigRevision, Scope, TenantStatus
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who is calling: one key with its tenant, as the hot path holds it."""
+
+    key_id: int
+    key_name: str
+    tenant_id: int
+    tenant_name: str
+    tenant_active: bool
+    project_id: int | None
+    user: str
+    scopes: frozenset[str]
+    networks: tuple[IpNetwork, ...]
+    expires_at: dt.datetime | None
+
+    def may(self, scope: Scope) -> bool:
+        """Say whether the key may call what the scope names; no scopes means all of them."""
+        return not self.scopes or scope in self.scopes
+
+
+def find_principal(digest: bytes) -> Principal | None:
+    """Look up a key by its digest; revoked and unknown keys are both None. One query."""
+    key = ApiKey.objects.select_related("tenant").filter(digest=digest, revoked_at=None).first()
+    if key is None:
+        return None
+    return Principal(
+        key_id=key.pk,
+        key_name=key.name,
+        tenant_id=key.tenant_id,
+        tenant_name=key.tenant.name,
+        tenant_active=key.tenant.status == TenantStatus.ACTIVE,
+        project_id=key.project_id,
+        user=key.user,
+        scopes=frozenset(key.scopes),
+        networks=tuple(ipaddress.ip_network(network) for network in key.ip_allow_list),
+        expires_at=key.expires_at,
+    )
+
+
+def config_revisions() -> dict[str, int]:
+    """How often each topic of configuration has changed: a process that sees another figure reloads. One query."""
+    return dict(ConfigRevision.objects.values_list("topic", "value"))
