@@ -1,0 +1,1 @@
+"""One file for each provider protocol: pure functions between OpenAI's shape and the provider's bytes."""
