@@ -1,0 +1,140 @@
+"""Prices, and the ledger's rows: an attempt for each call to a provider, a usage record for each charge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+from django.utils.timezone import now
+
+from billing.money import usd_per_million
+from billing.pricing import UNITS
+from providers.models import Deployment, Model
+from tenants.models import ApiKey, Operator, Project, Tenant
+
+
+class Price(models.Model):
+    """A model's prices from a moment on. Never edited: a change is a later row."""
+
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="prices")
+    valid_from = models.DateTimeField(default=now)
+    rates = models.JSONField(help_text="Pico-USD for one unit, by unit.")
+    created_at = models.DateTimeField(default=now, editable=False)
+    created_by = models.ForeignKey(
+        Operator, on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
+
+    class Meta:
+        ordering = ["model__name", "-valid_from"]
+        constraints = [models.UniqueConstraint(fields=["model", "valid_from"], name="price_once_per_moment")]
+
+    def __str__(self) -> str:
+        return f"{self.model.name} from {self.valid_from:%Y-%m-%d %H:%M}"
+
+    def usd_per_million(self) -> dict[str, str]:
+        """The rates as people quote them: USD per million units, in the vocabulary's order."""
+        return {unit: usd_per_million(self.rates[unit]) for unit in UNITS if unit in self.rates}
+
+
+class AttemptState(models.TextChoices):
+    """An attempt begins open and ends once."""
+
+    OPEN = "open", "Open"
+    SETTLED = "settled", "Settled"
+    VOIDED = "voided", "Voided"
+
+
+def _hot_reference(to: type[models.Model], **options: Any) -> models.ForeignKey[Any, Any]:
+    """A foreign key without a database constraint: the ledger writes thousands of rows a second, and what they point to
+    is suspended, retired or revoked but never deleted."""
+    return models.ForeignKey(to, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", **options)
+
+
+class Attempt(models.Model):
+    """One call to a provider, committed before its first byte is sent."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    request_id = models.CharField(max_length=128)
+    tenant = _hot_reference(Tenant)
+    api_key = _hot_reference(ApiKey)
+    deployment = _hot_reference(Deployment)
+    operation = models.CharField(max_length=32)
+    model_name = models.CharField(max_length=200)
+    provider_name = models.CharField(max_length=100)
+    state = models.CharField(max_length=8, choices=AttemptState.choices, default=AttemptState.OPEN)
+    failure = models.CharField(max_length=32, blank=True, help_text="Why it was voided.")
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["created_at"], condition=models.Q(state="open"), name="attempt_open"),
+            BrinIndex(fields=["created_at"], name="attempt_created"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_name} at {self.provider_name}"
+
+
+class UsageSource(models.TextChoices):
+    """Where a charge's figures come from, best first."""
+
+    PROVIDER_FINAL = "provider_final", "Reported by the provider"
+    LOCAL_COUNT = "local_count", "Counted by the gateway"
+
+
+class Ending(models.TextChoices):
+    """How a charged call ended."""
+
+    COMPLETED = "completed", "Completed"
+    CLIENT_LEFT = "client_left", "Client left"
+    FAILED = "failed", "Failed after it had begun"
+
+
+class UsageRecord(models.Model):
+    """One charge: who used what, and every figure of its formula. Rows are only ever added."""
+
+    attempt = models.OneToOneField(
+        Attempt, on_delete=models.DO_NOTHING, db_constraint=False, related_name="usage", primary_key=True
+    )
+    created_at = models.DateTimeField()
+    request_id = models.CharField(max_length=128)
+    tenant = _hot_reference(Tenant)
+    project = _hot_reference(Project, null=True)
+    api_key = _hot_reference(ApiKey)
+    user = models.CharField(max_length=128, blank=True)
+    conversation = models.CharField(max_length=128, blank=True)
+    agent = models.CharField(max_length=128, blank=True)
+    agent_type = models.CharField(max_length=128, blank=True)
+    operation = models.CharField(max_length=32)
+    requested_model = models.CharField(max_length=200)
+    model_name = models.CharField(max_length=200)
+    provider_name = models.CharField(max_length=100)
+    upstream_model = models.CharField(max_length=200)
+    stream = models.BooleanField(default=False)
+    ending = models.CharField(max_length=16, choices=Ending.choices)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cache_read_tokens = models.BigIntegerField(default=0)
+    cache_write_tokens = models.BigIntegerField(default=0)
+    reasoning_tokens = models.BigIntegerField(default=0)
+    units = models.JSONField(default=dict, help_text="The formula's inputs: disjoint billable units.")
+    provider_usage = models.JSONField(default=dict, help_text="The provider's own usage object.")
+    usage_source = models.CharField(max_length=16, choices=UsageSource.choices)
+    price = _hot_reference(Price, null=True)
+    cost_nano_usd = models.BigIntegerField(default=0)
+    latency_ms = models.IntegerField(default=0)
+    first_content_ms = models.IntegerField(null=True)
+
+    class Meta:
+        ordering = ["-created_at", "-attempt_id"]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at", "-attempt_id"], name="usage_by_tenant"),
+            models.Index(fields=["-created_at", "-attempt_id"], name="usage_by_time"),
+            models.Index(fields=["request_id"], name="usage_by_request"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.model_name}"

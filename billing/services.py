@@ -1,0 +1,39 @@
+"""Changes to prices."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+from django.utils import timezone
+
+from billing.errors import PriceError
+from billing.models import Price
+from billing.money import pico_from_usd_per_million
+from billing.pricing import UNITS
+from providers.models import Model
+from tenants.models import Operator
+
+
+def read_rates(usd_per_million: Mapping[str, str]) -> dict[str, int]:
+    """Turn quoted prices (USD per million units) into pico-USD by unit. Raises `PriceError` naming the unit."""
+    rates = {}
+    for unit, text in usd_per_million.items():
+        if unit not in UNITS:
+            raise PriceError(f"{unit}: there is no such unit; the units are {', '.join(UNITS)}.")
+        try:
+            rates[unit] = pico_from_usd_per_million(str(text))
+        except ValueError as error:
+            raise PriceError(f"{unit}: {error}") from error
+    return rates
+
+
+def set_price(
+    model: Model, rates: Mapping[str, int], *, valid_from: dt.datetime | None = None, by: Operator | None = None
+) -> Price | None:
+    """Supersede a model's prices from a moment on (now); None when the rates are what already holds then."""
+    moment = valid_from or timezone.now()
+    current = Price.objects.filter(model=model, valid_from__lte=moment).order_by("-valid_from").first()
+    if current is not None and current.rates == dict(rates):
+        return None
+    return Price.objects.create(model=model, valid_from=moment, rates=dict(rates), created_by=by)
