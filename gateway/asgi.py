@@ -1,0 +1,55 @@
+"""The ASGI application: the data plane's lean handler in front of Django's own for everything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
+control_plane = get_asgi_application()
+
+from gateway.data_plane_urls import PREFIXES  # noqa: E402 -- Django must be set up first
+from gateway.handler import DataPlaneHandler  # noqa: E402
+from gateway.runtime import Gateway, GatewayConfig  # noqa: E402
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """One process's gateway, and the two planes over it."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._gateway = Gateway(config)
+        self._data_plane = DataPlaneHandler(self._gateway)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(PREFIXES):
+            if not self._gateway.started:  # daphne sends no lifespan events
+                await self._gateway.start()
+            await self._data_plane(scope, receive, send)
+        else:
+            await control_plane(scope, receive, send)  # type: ignore[arg-type]
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._gateway.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._gateway.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+application = Application(GatewayConfig.from_settings())

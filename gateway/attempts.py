@@ -1,0 +1,181 @@
+"""One call to one deployment, from its reservation to its one end; and the walk over deployments until one answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING
+
+from billing.errors import LedgerUnavailableError
+from billing.ledger import Reservation, Void, new_attempt_id
+from billing.models import Ending
+from gateway import metering
+from gateway.context import Call, Trace
+from gateway.errors import OverloadedError, from_provider
+from gateway.streaming import StreamReply, WholeReply
+from providers.errors import Failure, ProviderError
+from providers.registry import adapter_for
+from providers.transport import Deadlines, UpstreamResponse, read_all, read_error
+from providers.types import Chunk, Target, Usage
+
+if TYPE_CHECKING:
+    from gateway.runtime import Gateway
+
+ATTEMPTS_PER_REQUEST = 3
+HELD_BYTES = 16 * 1024
+"""How much of a stream may come before its first content: roles, pings and the like are far smaller."""
+
+DEADLINES = {
+    "chat": Deadlines(idle=180.0, total=180.0),
+    "embeddings": Deadlines(idle=60.0, total=60.0),
+}
+STREAM_DEADLINES = Deadlines(idle=60.0, total=600.0)
+
+
+class Attempt:
+    """An open attempt in the ledger. Whoever holds it must end it; ending it twice does nothing."""
+
+    def __init__(self, gateway: Gateway, call: Call, *, trace: Trace, target: Target) -> None:
+        self._gateway = gateway
+        self._call = call
+        self._trace = trace
+        self._target = target
+        self._adapter = adapter_for(target.kind)
+        self._id = new_attempt_id()
+        self._price = gateway.directory.prices.at(target.model_id, trace.started_at)
+        self._dispatched = False
+        self._ended = False
+        self.usage: Usage | None = None
+        self.output_bytes = 0
+
+    async def reserve(self) -> None:
+        """Commit the attempt. Raises `OverloadedError` when the books cannot be written: then nothing may be spent."""
+        call, target = self._call, self._target
+        try:
+            await self._gateway.ledger.reserve(
+                Reservation(
+                    id=self._id,
+                    request_id=call.request_id,
+                    tenant_id=call.caller.principal.tenant_id,
+                    api_key_id=call.caller.principal.key_id,
+                    deployment_id=target.deployment_id,
+                    operation=call.operation,
+                    model_name=target.model_name,
+                    provider_name=target.provider_name,
+                    created_at=dt.datetime.now(dt.UTC),
+                )
+            )
+        except LedgerUnavailableError as error:
+            self._ended = True
+            raise OverloadedError("The ledger cannot be written at the moment, so no call is made.") from error
+
+    async def complete(self) -> WholeReply:
+        """Ask and wait for the whole answer. Raises `ProviderError`."""
+        asked = time.perf_counter()
+        response = await self._ask(DEADLINES[self._call.operation])
+        try:
+            body = await read_all(response)
+        finally:
+            response.close()
+        self._trace.upstream_seconds += time.perf_counter() - asked
+        answer = self._adapter.parse_response(self._call.operation, body)
+        self.usage, self.output_bytes = answer.usage, answer.text_bytes
+        self.settle(Ending.COMPLETED)
+        return WholeReply(answer.body)
+
+    async def begin_stream(self) -> StreamReply:
+        """Ask and wait until the answer really begins, so that a failure before that can still go elsewhere."""
+        asked = time.perf_counter()
+        response = await self._ask(STREAM_DEADLINES)
+        decoder = self._adapter.decoder()
+        chunks: list[Chunk] = []
+        held = 0
+        begun = False
+        try:
+            while not (decoder.finished or held > HELD_BYTES or any(chunk.has_content for chunk in chunks)):
+                data = await response.next()
+                if not data:
+                    raise ProviderError(Failure.BROKEN, "The provider's stream ended before it had begun.")
+                held += len(data)
+                chunks += decoder.feed(data)
+            begun = True
+        finally:
+            if not begun:
+                response.close()
+        self._trace.upstream_seconds += time.perf_counter() - asked
+        self._trace.first_content_ms = self._trace.elapsed_ms()
+        return StreamReply(self, response, decoder=decoder, first=chunks, call=self._call, trace=self._trace)
+
+    async def _ask(self, deadlines: Deadlines) -> UpstreamResponse:
+        """Send the request; an answer that is not 2xx becomes the error it stands for."""
+        request = self._adapter.build_request(self._call.wire, self._target)
+        self._dispatched = True
+        response = await self._gateway.transport.send(
+            request, deadlines=deadlines, allow_private_network=self._target.allow_private_network
+        )
+        if 200 <= response.status < 300:
+            return response
+        try:
+            body = await read_error(response)
+        finally:
+            response.close()
+        raise self._adapter.parse_error(response.status, response.headers, body)
+
+    def settle(self, ending: Ending) -> None:
+        """End the attempt with what it cost."""
+        if self._ended:
+            return
+        self._ended = True
+        self._gateway.ledger.settle(
+            metering.settlement(
+                self._id,
+                self._call,
+                trace=self._trace,
+                target=self._target,
+                usage=self.usage,
+                output_bytes=self.output_bytes,
+                ending=ending,
+                price=self._price,
+            )
+        )
+
+    def void(self, failure: str) -> None:
+        """End the attempt without a charge."""
+        if not self._ended:
+            self._ended = True
+            self._gateway.ledger.void(Void(attempt_id=self._id, failure=failure))
+
+    def abandon(self) -> None:
+        """End an attempt whose client left before the answer: a provider that was asked has read the input."""
+        if self._dispatched:
+            self.settle(Ending.CLIENT_LEFT)
+        else:
+            self.void("client_left")
+
+
+async def first_answer(
+    gateway: Gateway, call: Call, *, trace: Trace, targets: list[Target]
+) -> WholeReply | StreamReply:
+    """Try deployments in turn. Raises the `GatewayError` that says how the last one failed."""
+    failure: ProviderError | None = None
+    for target in targets[:ATTEMPTS_PER_REQUEST]:
+        attempt = Attempt(gateway, call, trace=trace, target=target)
+        reply: WholeReply | StreamReply | None = None
+        try:
+            await attempt.reserve()
+            trace.target = target
+            reply = await (attempt.begin_stream() if call.wire.stream else attempt.complete())
+        except ProviderError as error:
+            attempt.void(error.failure)
+            trace.attempts.append(f"{target.provider_name}: {error.failure}")
+            failure = error
+            if not error.may_try_another:
+                break
+        else:
+            trace.attempts.append(f"{target.provider_name}: answered")
+            return reply
+        finally:
+            if reply is None:
+                attempt.abandon()  # does nothing after `void`
+    assert failure is not None
+    raise from_provider(failure, attempts=trace.attempts)

@@ -1,0 +1,115 @@
+"""Tenants, keys and the registry as one process holds them: no query on the hot path once warm, never two seconds old.
+
+A task asks the database twice a second whether configuration has moved (`tenants.ConfigRevision`, raised by triggers)
+and drops or reloads what has. Polling one small table survives lost connections and poolers; LISTEN does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.db import DatabaseError, InterfaceError, connection
+
+from billing.pricing import PriceList
+from billing.selectors import load_prices
+from gateway.context import Caller
+from providers.selectors import Catalogue, approved_names, load_catalogue
+from tenants.selectors import config_revisions, find_principal
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+CALLERS_KEPT = 10_000
+"""About 1 KiB each. The oldest goes first: a key that is in use is back after one query."""
+
+QUERY_THREADS = 2
+
+Result = TypeVar("Result")
+
+
+class Directory:
+    """Answers who a key belongs to and what the registry holds."""
+
+    def __init__(self) -> None:
+        self.catalogue = Catalogue()
+        self.prices = PriceList({})
+        self._callers: dict[bytes, Caller | None] = {}
+        self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._revisions: dict[str, int] = {}
+        self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="directory")
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the registry and begin to watch it. Raises `django.db.DatabaseError` when there is no database."""
+        await self._refresh()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        for _ in range(QUERY_THREADS):
+            self._threads.submit(connection.close)
+        self._threads.shutdown()
+
+    async def caller(self, digest: bytes) -> Caller | None:
+        """The key with this digest; None when there is none or it is revoked. A query only the first time."""
+        if digest in self._callers:
+            return self._callers[digest]
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = asyncio.get_running_loop().create_task(self._ask(digest))
+            self._asking[digest] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+        return await asyncio.shield(asking)
+
+    async def query(self, question: Callable[..., Result], *arguments: object) -> Result:
+        """Run a question of the ORM in a thread of the directory's own, over a connection that stays open."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, functools.partial(_on_sound_connection, question, *arguments))
+
+    async def _ask(self, digest: bytes) -> Caller | None:
+        revision = self._revisions.get("tenants")
+        caller = await self.query(_load_caller, digest)
+        if self._revisions.get("tenants") == revision:  # else it may be older than the change that was just seen
+            if len(self._callers) >= CALLERS_KEPT:
+                del self._callers[next(iter(self._callers))]
+            self._callers[digest] = caller
+        return caller
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self._refresh()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("directory.refresh_failed", extra={"reason": str(error)})
+
+    async def _refresh(self) -> None:
+        revisions = await self.query(config_revisions)
+        known = self._revisions
+        if revisions.get("tenants") != known.get("tenants") or not known:
+            self._callers.clear()
+        self._revisions = {**known, "tenants": revisions.get("tenants", 0)}
+        if revisions.get("catalogue") != known.get("catalogue") or not known:
+            self.catalogue = await self.query(load_catalogue)
+            self.prices = await self.query(load_prices)
+        self._revisions = {"tenants": revisions.get("tenants", 0), "catalogue": revisions.get("catalogue", 0)}
+
+
+def _load_caller(digest: bytes) -> Caller | None:
+    principal = find_principal(digest)
+    return None if principal is None else Caller(principal, approved_names(principal.tenant_id))
+
+
+def _on_sound_connection(question: Callable[..., Result], *arguments: object) -> Result:
+    try:
+        return question(*arguments)
+    except (DatabaseError, InterfaceError):
+        connection.close()  # the next question opens another
+        raise

@@ -1,0 +1,138 @@
+"""The errors clients see: OpenAI's envelope, one class for each code of docs/reference/errors.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from providers.errors import DeadlineError, Failure, ProviderError
+
+LONGEST_RETRY_AFTER_SECONDS = 120
+"""OpenAI's SDKs do not retry at all when asked to wait longer."""
+
+
+class GatewayError(Exception):
+    """A refusal or failure with its place in the API: status, type, code, and which member of the request is meant."""
+
+    status = 500
+    type = "api_error"
+    code = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.details = details
+        self.headers: dict[str, str] = {}
+
+    def envelope(self, request_id: str) -> bytes:
+        """The error object as JSON."""
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "code": self.code,
+            "param": self.param,
+            "request_id": request_id,
+            **self.details,
+        }
+        return orjson.dumps({"error": error})
+
+
+class InternalError(GatewayError):
+    """A bug of ours; says nothing about it to the outside."""
+
+    def __init__(self) -> None:
+        super().__init__("The gateway failed. The request id finds the reason in its log.")
+
+
+class InvalidApiKeyError(GatewayError):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The API key is missing, malformed, unknown, expired or revoked. Send it as Authorization: Bearer KEY."
+        )
+
+
+class PermissionDeniedError(GatewayError):
+    status, type, code = 403, "permission_error", "permission_denied"
+
+
+class TenantSuspendedError(GatewayError):
+    status, type, code = 403, "permission_error", "tenant_suspended"
+
+
+class ModelNotFoundError(GatewayError):
+    status, type, code = 404, "not_found_error", "model_not_found"
+
+
+class UnknownUrlError(GatewayError):
+    status, type, code = 404, "not_found_error", "unknown_url"
+
+
+class MethodNotAllowedError(GatewayError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class ModelNotApprovedError(GatewayError):
+    status, type, code = 403, "permission_error", "model_not_approved"
+
+
+class ValidationError(GatewayError):
+    status, type, code = 400, "invalid_request_error", "validation_error"
+
+
+class CapabilityNotSupportedError(GatewayError):
+    status, type, code = 400, "invalid_request_error", "capability_not_supported"
+
+
+class PayloadTooLargeError(GatewayError):
+    status, type, code = 413, "invalid_request_error", "payload_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+
+
+class UpstreamError(GatewayError):
+    """The provider broke, or refused our credential; its own words are inside."""
+
+    status, type, code = 502, "api_error", "provider_error"
+
+
+class ProviderTimeoutError(GatewayError):
+    status, type, code = 504, "api_error", "provider_timeout"
+
+
+class ProviderUnavailableError(GatewayError):
+    status, type, code = 503, "api_error", "provider_unavailable"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        if retry_after_seconds is not None:
+            self.headers["Retry-After"] = str(min(LONGEST_RETRY_AFTER_SECONDS, max(1, round(retry_after_seconds))))
+
+
+class OverloadedError(GatewayError):
+    status, type, code = 503, "api_error", "overloaded"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers["Retry-After"] = "1"
+
+
+def from_provider(error: ProviderError, *, attempts: list[str]) -> GatewayError:
+    """What a client is told about a call that failed at every provider that could have answered."""
+    if error.failure is Failure.REFUSED_INPUT:
+        return ValidationError(error.message, param=error.param)
+    if len(attempts) > 1 or error.failure in (Failure.UNREACHABLE, Failure.THROTTLED):
+        return ProviderUnavailableError(
+            f"No provider could answer. The last one said: {error.message}",
+            retry_after_seconds=error.retry_after_seconds if error.retry_after_seconds is not None else 1,
+            attempts=attempts,
+        )
+    if isinstance(error, DeadlineError):
+        return ProviderTimeoutError(error.message, deadline=error.deadline)
+    return UpstreamError(
+        f"The provider failed: {error.message}", provider_status=error.status, provider_message=error.message
+    )
