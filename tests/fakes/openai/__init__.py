@@ -1,0 +1,1 @@
+"""The parts of the fake OpenAI server: scripts, validation, answers, usage rule, the HTTP application."""
