@@ -46,6 +46,8 @@ class StatementConnection:
         self._reply: asyncio.Future[pq.abc.PGresult] | None = None
         self._result: pq.abc.PGresult | None = None
         self._lost = False
+        self._watched: int | None = None
+        """The socket's descriptor while the loop watches it: libpq forgets it the moment the connection breaks."""
 
     async def run(self, name: str, parameter: bytes) -> None:
         """Run a statement with one parameter in text form and commit.
@@ -75,8 +77,8 @@ class StatementConnection:
         """Drop the connection; the next `run` opens another."""
         connection, self._connection = self._connection, None
         self._lost = False
+        self._unwatch()
         if connection is not None:
-            asyncio.get_running_loop().remove_reader(connection.fileno())
             await connection.close()
 
     async def _open(self) -> None:
@@ -88,8 +90,8 @@ class StatementConnection:
             options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}",
         )
         self._connection = connection
-        loop = asyncio.get_running_loop()
-        loop.add_reader(connection.fileno(), self._on_readable, connection.pgconn)
+        self._watched = connection.fileno()
+        asyncio.get_running_loop().add_reader(self._watched, self._on_readable, connection.pgconn)
         for name, statement in self._statements.items():
             connection.pgconn.send_prepare(name.encode(), statement.encode())
             result = await self._await_reply(connection.pgconn)
@@ -120,12 +122,17 @@ class StatementConnection:
             else:
                 return
         except psycopg.OperationalError as error:
-            asyncio.get_running_loop().remove_reader(pgconn.socket)
+            self._unwatch()
             self._fail(error)
             return
         result, self._result = self._result, None
         if result is not None and self._reply is not None and not self._reply.done():
             self._reply.set_result(result)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = None
 
     def _fail(self, error: Exception) -> None:
         if self._reply is not None and not self._reply.done():

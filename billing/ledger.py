@@ -161,13 +161,13 @@ class Ledger:
         return outcomes
 
     async def _write_settlements(self, rows: list[Settlement]) -> list[BaseException | None]:
-        return await self._write_until_taken(self._settling, "settle", rows)
+        return await self._write_until_taken(self._settling, "settle", rows=rows)
 
     async def _write_voids(self, rows: list[Void]) -> list[BaseException | None]:
-        return await self._write_until_taken(self._voiding, "void", rows)
+        return await self._write_until_taken(self._voiding, "void", rows=rows)
 
     async def _write_until_taken(
-        self, connection: StatementConnection, name: str, rows: Sequence[Settlement | Void]
+        self, connection: StatementConnection, name: str, *, rows: Sequence[Settlement | Void]
     ) -> list[BaseException | None]:
         pause = END_PAUSE_SECONDS
         while True:
@@ -176,7 +176,7 @@ class Ledger:
                 return [None] * len(rows)
             except StatementError as error:
                 if not error.may_retry and len(rows) > 1:
-                    return [(await self._write_until_taken(connection, name, [row]))[0] for row in rows]
+                    return [(await self._write_until_taken(connection, name, rows=[row]))[0] for row in rows]
                 if not error.may_retry:
                     # Kept in the log whole: it is the only other copy of this charge.
                     logger.critical(

@@ -98,6 +98,8 @@ class Attempt:
                     raise ProviderError(Failure.BROKEN, "The provider's stream ended before it had begun.")
                 held += len(data)
                 chunks += decoder.feed(data)
+                if decoder.failure is not None:
+                    raise decoder.failure
             begun = True
         finally:
             if not begun:
@@ -119,7 +121,9 @@ class Attempt:
             body = await read_error(response)
         finally:
             response.close()
-        raise self._adapter.parse_error(response.status, response.headers, body)
+        if self._target.secret:  # a provider that quotes our credential must not have it passed on or logged
+            body = body.replace(self._target.secret.encode(), b"[credential]")
+        raise self._adapter.parse_error(response.status, headers=response.headers, body=body)
 
     def settle(self, ending: Ending) -> None:
         """End the attempt with what it cost."""
@@ -132,10 +136,8 @@ class Attempt:
                 self._call,
                 trace=self._trace,
                 target=self._target,
-                usage=self.usage,
-                output_bytes=self.output_bytes,
-                ending=ending,
                 price=self._price,
+                outcome=metering.Outcome(ending, self.usage, self.output_bytes),
             )
         )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-async def authenticate(gateway: Gateway, meta: Mapping[str, Any], scope: Scope) -> Caller:
+async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scope) -> Caller:
     """Say who is calling and that the key may. Raises the 401 or 403 that the client is told."""
     key = presented_key(meta)
     if key is None or not is_well_formed(key):

@@ -40,7 +40,7 @@ class Directory:
         self.prices = PriceList({})
         self._callers: dict[bytes, Caller | None] = {}
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
-        self._revisions: dict[str, int] = {}
+        self._revisions: dict[str, int] | None = None
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="directory")
         self._watcher: asyncio.Task[None] | None = None
 
@@ -74,9 +74,9 @@ class Directory:
         return await loop.run_in_executor(self._threads, functools.partial(_on_sound_connection, question, *arguments))
 
     async def _ask(self, digest: bytes) -> Caller | None:
-        revision = self._revisions.get("tenants")
+        revisions = self._revisions
         caller = await self.query(_load_caller, digest)
-        if self._revisions.get("tenants") == revision:  # else it may be older than the change that was just seen
+        if self._revisions is revisions:  # else it may be older than the change that was just seen
             if len(self._callers) >= CALLERS_KEPT:
                 del self._callers[next(iter(self._callers))]
             self._callers[digest] = caller
@@ -91,15 +91,14 @@ class Directory:
                 logger.warning("directory.refresh_failed", extra={"reason": str(error)})
 
     async def _refresh(self) -> None:
-        revisions = await self.query(config_revisions)
-        known = self._revisions
-        if revisions.get("tenants") != known.get("tenants") or not known:
-            self._callers.clear()
-        self._revisions = {**known, "tenants": revisions.get("tenants", 0)}
-        if revisions.get("catalogue") != known.get("catalogue") or not known:
+        found = await self.query(config_revisions)
+        if found == self._revisions:
+            return
+        if self._revisions is None or found.get("catalogue") != self._revisions.get("catalogue"):
             self.catalogue = await self.query(load_catalogue)
             self.prices = await self.query(load_prices)
-        self._revisions = {"tenants": revisions.get("tenants", 0), "catalogue": revisions.get("catalogue", 0)}
+        self._callers.clear()  # also after a change of the catalogue: approvals are kept by name
+        self._revisions = found
 
 
 def _load_caller(digest: bytes) -> Caller | None:

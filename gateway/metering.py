@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from billing.ledger import Settlement
@@ -14,6 +16,14 @@ BYTES_PER_TOKEN = 4
 """English prose in the tokenizers of 2026 is 3.9 to 4.6 bytes a token. Used only where a provider reports nothing."""
 
 NO_USAGE = msgspec.Raw(b"{}")
+
+
+class Outcome(NamedTuple):
+    """What came of a call: how it ended, what the provider reported, how many bytes the model said."""
+
+    ending: Ending
+    usage: Usage | None
+    output_bytes: int
 
 
 def count_tokens(size_bytes: int) -> int:
@@ -38,16 +48,14 @@ def settlement(
     *,
     trace: Trace,
     target: Target,
-    usage: Usage | None,
-    output_bytes: int,
-    ending: Ending,
     price: PriceVersion | None,
+    outcome: Outcome,
 ) -> Settlement:
     """Write the charge for a call that a provider answered, wholly or in part."""
-    source = UsageSource.PROVIDER_FINAL
+    source, usage = UsageSource.PROVIDER_FINAL, outcome.usage
     if usage is None:
         source = UsageSource.LOCAL_COUNT
-        usage = counted_usage(input_bytes=call.input_bytes, output_bytes=output_bytes)
+        usage = counted_usage(input_bytes=call.input_bytes, output_bytes=outcome.output_bytes)
     trace.usage = usage
     trace.cost_nano_usd = price.cost_nano_usd(usage.units) if price is not None else 0
     principal = call.caller.principal
@@ -68,7 +76,7 @@ def settlement(
         provider_name=target.provider_name,
         upstream_model=target.upstream_model,
         stream=call.wire.stream,
-        ending=ending.value,
+        ending=outcome.ending.value,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.runtime import Gateway
 
 
-async def answer(gateway: Gateway, call: Call, trace: Trace) -> WholeReply | StreamReply:
+async def answer(gateway: Gateway, call: Call, *, trace: Trace) -> WholeReply | StreamReply:
     """Answer a call. Raises `gateway.errors.GatewayError`."""
     targets = candidates(gateway.directory.catalogue, call)
     return await first_answer(gateway, call, trace=trace, targets=targets)

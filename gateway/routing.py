@@ -32,9 +32,9 @@ def candidates(catalogue: Catalogue, call: Call) -> list[Target]:
         models = [catalogue.models[name]]
     else:
         raise ModelNotFoundError(f"There is no model or group called {name!r}.", param="model")
-    _check_approval(name, call, None if group else models[0])
+    _check_approval(name, call, model=None if group else models[0])
     models = [model for model in models if model.serves]
-    _check_capabilities(name, models, call)
+    _check_capabilities(name, call, models=models)
     targets = [target for model in models if call.needs <= model.capabilities for target in in_order(model.deployments)]
     targets = [target for target in targets if call.operation in adapter_for(target.kind).operations]
     if not targets:
@@ -66,7 +66,7 @@ def in_order(deployments: tuple[WeightedTarget, ...]) -> list[Target]:
     return ordered
 
 
-def _check_approval(name: str, call: Call, model: ModelEntry | None) -> None:
+def _check_approval(name: str, call: Call, *, model: ModelEntry | None) -> None:
     """A group is approved as a whole; a model must itself be in a state that serves."""
     if model is not None and model.lifecycle == Lifecycle.RETIRED:
         hint = f" Use {model.successor!r} instead." if model.successor else ""
@@ -78,7 +78,7 @@ def _check_approval(name: str, call: Call, model: ModelEntry | None) -> None:
         )
 
 
-def _check_capabilities(name: str, models: list[ModelEntry], call: Call) -> None:
+def _check_capabilities(name: str, call: Call, *, models: list[ModelEntry]) -> None:
     if not models or any(call.needs <= model.capabilities for model in models):
         return
     missing = min((sorted(call.needs - model.capabilities) for model in models), key=len)

@@ -187,4 +187,29 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": _text("LOG_LEVEL", "INFO")},
 }
 
-UNFOLD = {"SITE_TITLE": "Bursar", "SITE_HEADER": "Bursar", "SITE_SUBHEADER": "LLM gateway"}
+UNFOLD = {
+    "SITE_TITLE": "Bursar",
+    "SITE_HEADER": "Bursar",
+    "SITE_SUBHEADER": "LLM gateway",
+    "SITE_URL": "/admin/",
+    "SITE_SYMBOL": "account_balance",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway.operator_home.icon"}],
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 254.6)",
+            "100": "oklch(93.2% .032 255.6)",
+            "200": "oklch(88.2% .059 254.1)",
+            "300": "oklch(80.9% .105 251.8)",
+            "400": "oklch(70.7% .165 254.6)",
+            "500": "oklch(62.3% .214 259.8)",
+            "600": "oklch(54.6% .245 262.9)",
+            "700": "oklch(48.8% .243 264.4)",
+            "800": "oklch(42.4% .199 265.6)",
+            "900": "oklch(37.9% .146 265.5)",
+            "950": "oklch(28.2% .091 267.9)",
+        }
+    },
+    "DASHBOARD_CALLBACK": "gateway.operator_home.fill_home",
+    "STYLES": ["gateway.operator_home.stylesheet"],
+    "SIDEBAR": {"navigation": "gateway.operator_home.navigation"},
+}

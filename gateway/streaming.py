@@ -64,6 +64,8 @@ class StreamReply:
             while data := await self._response.next():
                 if frames := self._frame(self._decoder.feed(data)):
                     await _send(send, frames)
+                if self._decoder.failure is not None:
+                    raise self._decoder.failure
             if not self._decoder.finished:
                 raise ProviderError(Failure.BROKEN, "The provider's stream stopped before its end.")
             ending = Ending.COMPLETED

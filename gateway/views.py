@@ -40,7 +40,7 @@ class DataPlaneView(APIView):
                     f"{request.method} is not possible here; use {', '.join(self.allowed_methods)}."
                 )
             if self.scope is not None:
-                trace.caller = await authenticate(request.gateway, request.META, self.scope)
+                trace.caller = await authenticate(request.gateway, request.META, scope=self.scope)
                 _claim_request_id(request)
             response: HttpResponse = await handler(request, *args, **kwargs)
         except GatewayError as error:

@@ -8,6 +8,7 @@ address that is really dialled is checked, which a name that resolves differentl
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import ipaddress
 import socket
@@ -174,7 +175,8 @@ def _public_socket(address_info: tuple[Any, ...]) -> socket.socket:
     """Make the socket for an address that has been resolved, unless it leads into a private network."""
     family, kind, protocol, _, address = address_info
     if not is_public(ipaddress.ip_address(address[0].partition("%")[0])):
-        raise PermissionError(f"{address[0]} is not a public address and this provider is not allowed a private one")
+        reason = f"{address[0]} is not a public address and this provider is not allowed a private one"
+        raise PermissionError(errno.EACCES, reason)
     return socket.socket(family=family, type=kind, proto=protocol)
 
 

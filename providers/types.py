@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from providers.errors import ProviderError
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """One deployment, with everything needed to call it."""
@@ -82,9 +84,11 @@ class StreamDecoder(Protocol):
 
     finished: bool
     """Whether the provider said that the stream is complete."""
+    failure: ProviderError | None
+    """Set by an error event or garbage; what came before it in the same bytes is still returned."""
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Take the next bytes. Raises `providers.errors.ProviderError` for an error event or garbage."""
+        """Take the next bytes; never raises. After a failure nothing more is read."""
         ...
 
 
@@ -106,9 +110,9 @@ class Adapter(Protocol):
         ...
 
     def parse_response(self, operation: str, body: bytes) -> Answer:
-        """Read a whole 2xx answer. Raises `providers.errors.ProviderError` for garbage."""
+        """Read a whole 2xx answer. Raises `ProviderError` for garbage."""
         ...
 
-    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-        """Make a `providers.errors.ProviderError` of an answer that is not 2xx."""
+    def parse_error(self, status: int, *, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Say what an answer that is not 2xx means."""
         ...

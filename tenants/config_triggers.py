@@ -1,6 +1,6 @@
 """Migration pieces that make configuration announce its changes.
 
-A deferred trigger raises the topic's row in `ConfigRevision` when a change commits, whoever made it: the admin,
+A deferred trigger changes the topic's row in `ConfigRevision` when a change commits, whoever made it: the admin,
 `apply`, a shell, plain SQL. Deferred, because a row lock taken at commit cannot deadlock with locks taken before.
 """
 
@@ -12,8 +12,10 @@ FUNCTION = migrations.RunSQL(
     """
     CREATE FUNCTION raise_config_revision() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO tenants_configrevision AS known (topic, value) VALUES (TG_ARGV[0], 1)
-        ON CONFLICT (topic) DO UPDATE SET value = known.value + 1;
+        -- The transaction's own number: unlike a counter it never comes back, not even after a restore.
+        INSERT INTO tenants_configrevision (topic, value)
+        VALUES (TG_ARGV[0], pg_current_xact_id()::text::bigint)
+        ON CONFLICT (topic) DO UPDATE SET value = EXCLUDED.value;
         RETURN NULL;
     END $$
     """,

@@ -146,7 +146,7 @@ class ApiKey(models.Model):
 
 
 class ConfigRevision(models.Model):
-    """One row a topic; a trigger raises it when configuration commits, and processes reload when it moves."""
+    """One row a topic; a trigger changes it when configuration commits, and processes that see another value reload."""
 
     topic = models.CharField(max_length=16, primary_key=True)
     value = models.BigIntegerField(default=0)

@@ -51,5 +51,5 @@ def find_principal(digest: bytes) -> Principal | None:
 
 
 def config_revisions() -> dict[str, int]:
-    """How often each topic of configuration has changed: a process that sees another figure reloads. One query."""
+    """A number for each topic of configuration that differs after every change. One query."""
     return dict(ConfigRevision.objects.values_list("topic", "value"))

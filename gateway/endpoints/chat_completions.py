@@ -87,7 +87,7 @@ class ChatCompletionsView(DataPlaneView):
     async def post(self, request: DataPlaneRequest) -> HttpResponse:
         """Answer in OpenAI's shape."""
         call = _read(request)
-        reply = await pipeline.answer(request.gateway, call, request.trace)
+        reply = await pipeline.answer(request.gateway, call, trace=request.trace)
         return EventStreamResponse(reply) if isinstance(reply, StreamReply) else json_response(reply.body)
 
 

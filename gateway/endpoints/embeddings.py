@@ -42,7 +42,7 @@ class EmbeddingsView(DataPlaneView):
 
     async def post(self, request: DataPlaneRequest) -> HttpResponse:
         """Answer in OpenAI's shape; vectors pass in the encoding that was asked for."""
-        reply = await pipeline.answer(request.gateway, _read(request), request.trace)
+        reply = await pipeline.answer(request.gateway, _read(request), trace=request.trace)
         assert isinstance(reply, WholeReply)
         return json_response(reply.body)
 

@@ -145,20 +145,26 @@ def read_usage(raw: bytes) -> Usage | None:
 class OpenAIStreamDecoder:
     """Chunks of a chat completion stream, each kept as the provider's own bytes."""
 
-    __slots__ = ("_events", "finished")
+    __slots__ = ("_events", "failure", "finished")
 
     def __init__(self) -> None:
         self._events = SseDecoder()
         self.finished = False
+        self.failure: ProviderError | None = None
 
     def feed(self, data: bytes) -> list[Chunk]:
         """See `providers.types.StreamDecoder`."""
-        chunks = []
-        for payload in self._events.feed(data):
-            if payload == b"[DONE]":
-                self.finished = True
-            else:
-                chunks.append(self._read(payload))
+        chunks: list[Chunk] = []
+        if self.failure is not None:
+            return chunks
+        try:
+            for payload in self._events.feed(data):
+                if payload == b"[DONE]":
+                    self.finished = True
+                else:
+                    chunks.append(self._read(payload))
+        except ProviderError as error:
+            self.failure = error
         return chunks
 
     def _read(self, payload: bytes) -> Chunk:
@@ -227,7 +233,7 @@ class OpenAICompatibleAdapter:
         said = sum(choice.message.said() for choice in parsed.choices if choice.message is not None)
         return Answer(body=body, usage=read_usage(bytes(parsed.usage)), text_bytes=said)
 
-    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+    def parse_error(self, status: int, *, headers: Mapping[str, str], body: bytes) -> ProviderError:
         param = None
         try:
             error = _decode_error(body).error
@@ -256,8 +262,8 @@ def failure_of_status(status: int) -> Failure:
         return Failure.REFUSED_CREDENTIAL
     if status == 429:
         return Failure.THROTTLED
-    if status in (404, 408, 409) or status >= 500:
-        # 404: the deployment names a model or path this server does not have, which is the operator's mistake.
+    if status < 400 or status in (404, 408, 409) or status >= 500:
+        # A redirect is not followed; a 404 is a model or path this server does not have: both the operator's mistake.
         return Failure.BROKEN
     return Failure.REFUSED_INPUT
 

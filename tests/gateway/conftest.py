@@ -1,0 +1,137 @@
+"""What the data plane's tests share: live servers, a fake provider behind them, and a tenant that may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from billing.models import Attempt, UsageRecord
+from providers.models import Model
+from tenants.models import Tenant
+from tests import factories
+from tests.fakes.openai_server import FakeOpenAI
+from tests.live import LiveServer, until
+
+
+@pytest.fixture(scope="session")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, _engines: None
+) -> Iterator[dict[str, LiveServer]]:
+    """The live servers of this worker, started when first asked for."""
+    running: dict[str, LiveServer] = _Servers(tmp_path_factory.mktemp("servers"))
+    yield running
+    for server in running.values():
+        server.stop()
+
+
+class _Servers(dict[str, LiveServer]):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, name: str) -> LiveServer:
+        self[name] = LiveServer(name, self._folder)
+        return self[name]
+
+
+@pytest.fixture(params=["uvicorn", "daphne"])
+def server(request: pytest.FixtureRequest, servers: dict[str, LiveServer]) -> LiveServer:
+    """Both servers in turn."""
+    return servers[request.param]
+
+
+@pytest.fixture
+def uvicorn(servers: dict[str, LiveServer]) -> LiveServer:
+    """For what does not depend on the server."""
+    return servers["uvicorn"]
+
+
+@pytest.fixture(scope="module")
+def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Rows that other processes see, gone when the module is done."""
+    with django_db_blocker.unblock():
+        yield
+        call_command("flush", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as fake:
+        yield fake
+
+
+@dataclass
+class Platform:
+    """A seeded registry: chat and embeddings models at the fake provider and at the mock."""
+
+    tenant: Tenant
+    key: str
+    chat: Model
+    embed: Model
+    mock_chat: Model
+    mock_embed: Model
+    newest: str
+    """The model made last: a server that lists it has seen everything of this module and nothing older."""
+
+    def known_to(self, server: LiveServer, *names: str) -> None:
+        """Wait until a server knows this registry and these models."""
+        wait_for_models(server, self.key, self.newest, *names)
+
+    def usage(self, **filters: Any) -> list[UsageRecord]:
+        return list(UsageRecord.objects.filter(tenant=self.tenant, **filters).order_by("attempt_id"))
+
+    def settled(self, request_id: str) -> UsageRecord:
+        """The charge of a request, once it is written: the answer does not wait for it."""
+        record: UsageRecord = until(
+            lambda: UsageRecord.objects.filter(tenant=self.tenant, request_id=request_id).first(), what="the charge"
+        )
+        return record
+
+    def ended(self, request_id: str) -> Attempt:
+        """The attempt of a request, once it has ended."""
+        attempt: Attempt = until(
+            lambda: Attempt.objects.filter(request_id=request_id).exclude(state="open").first(), what="the end"
+        )
+        return attempt
+
+
+@pytest.fixture(scope="module")
+def seeded(committed: None, upstream: FakeOpenAI) -> Platform:
+    tenant = factories.make_tenant()
+    provider = factories.make_provider(upstream.base_url, secret=upstream.api_key, name="fake")
+    mock = factories.make_provider("mock://local", kind="mock", name="mock")
+    platform = Platform(
+        tenant=tenant,
+        key=factories.make_key(tenant)[1],
+        chat=factories.make_model(provider, name="fake-chat", upstream_model="gpt-5.2"),
+        embed=factories.make_model(
+            provider, name="fake-embed", capabilities=("embeddings",), upstream_model="text-embedding-3-small"
+        ),
+        mock_chat=factories.make_model(mock, name="mock-chat"),
+        mock_embed=factories.make_model(mock, name="mock-embed", capabilities=("embeddings",)),
+        newest=factories.unique("newest"),
+    )
+    newest = factories.make_model(mock, name=platform.newest)
+    factories.approve(tenant, platform.chat, platform.embed, platform.mock_chat, platform.mock_embed, newest)
+    return platform
+
+
+@pytest.fixture
+def platform(seeded: Platform, upstream: FakeOpenAI) -> Platform:
+    """The seeded registry, with a fake provider that has forgotten earlier tests."""
+    upstream.reset()
+    return seeded
+
+
+def wait_for_models(server: LiveServer, key: str, *names: str) -> None:
+    """Wait until a server knows these models; it may take as long as any change of configuration."""
+    with server.client(key) as client:
+        until(
+            lambda: set(names) <= {entry["id"] for entry in client.get("/models").json().get("data", [])},
+            what=f"{names} in the model list",
+        )

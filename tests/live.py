@@ -1,0 +1,107 @@
+"""A real server process of the platform for tests that go through its public door."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from tests.engines import ROOT
+
+COMMANDS = {
+    "uvicorn": [
+        "-m",
+        "uvicorn",
+        "gateway.asgi:application",
+        "--http",
+        "httptools",
+        "--loop",
+        "uvloop",
+        "--no-access-log",
+        "--no-proxy-headers",
+    ],
+    "daphne": ["-m", "daphne", "gateway.asgi:application", "-b", "127.0.0.1"],
+}
+CHANGES_SEEN_SECONDS = 2.0
+"""How long any process may take to see a change of configuration."""
+
+
+def until(condition: Callable[[], Any], *, seconds: float = 10.0, what: str = "the condition") -> Any:
+    """Wait for a condition to become true and return what it returned; fails loudly when it never does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class LiveServer:
+    """One web process on a free port, over the worker's own database and Redis."""
+
+    def __init__(self, server: str, folder: Path, **environment: str) -> None:
+        self.server = server
+        self.port = free_port()
+        self.origin = f"http://127.0.0.1:{self.port}"
+        self.base_url = f"{self.origin}/v1"
+        self.log = folder / f"{server}-{self.port}.log"
+        port_option = "--port" if server == "uvicorn" else "-p"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *COMMANDS[server], port_option, str(self.port)],
+                cwd=ROOT,
+                env={**os.environ, "DJANGO_SETTINGS_MODULE": "gateway.settings", **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(self._ready, seconds=30, what=f"{server} being ready")
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, f"{self.server} ended: {self.log.read_text()[-3000:]}"
+        try:
+            return httpx.get(f"{self.origin}/ready", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        """End it as an operator would; returns when it is gone."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def client(self, key: str | None = None, **options: Any) -> httpx.Client:
+        """A plain HTTP client for the data plane, with this key."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(
+            base_url=self.base_url,
+            headers=headers,
+            trust_env=False,
+            timeout=30,
+            transport=httpx.HTTPTransport(),
+            **options,
+        )
+
+    def call_lines(self) -> list[dict[str, Any]]:
+        """The JSON lines it has logged, one for each call."""
+        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
+        return [line for line in map(orjson.loads, lines) if line.get("event") == "call"]
