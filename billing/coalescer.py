@@ -47,13 +47,20 @@ class Coalescer(Generic[Row]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
-                outcomes = await self._write([row for row, _ in batch])
-                for (_, future), outcome in zip(batch, outcomes, strict=True):
-                    if future.cancelled():
-                        continue
-                    if outcome is None:
-                        future.set_result(None)
-                    else:
-                        future.set_exception(outcome)
+                outcomes: list[BaseException | None] = [RuntimeError("The batch's writer broke.")] * len(batch)
+                try:
+                    outcomes = await self._write([row for row, _ in batch])
+                finally:
+                    _deliver(batch, outcomes)
         finally:
-            self._worker = None
+            self._worker = asyncio.get_running_loop().create_task(self._drain()) if self._waiting else None
+
+
+def _deliver(batch: list[tuple[Row, asyncio.Future[None]]], outcomes: list[BaseException | None]) -> None:
+    for (_, future), outcome in zip(batch, outcomes, strict=True):
+        if future.cancelled():
+            continue
+        if outcome is None:
+            future.set_result(None)
+        else:
+            future.set_exception(outcome)

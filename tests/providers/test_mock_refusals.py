@@ -55,7 +55,7 @@ def test_wrong_requests_get_the_vendors_envelope(
     assert body["error"].keys() == {"message", "type", "param", "code"}
     assert (body["error"]["type"], body["error"]["param"]) == ("invalid_request_error", param)
     assert code is None or body["error"]["code"] == code
-    error = ADAPTER.parse_error(reply.status, reply.headers, json.dumps(body).encode())
+    error = ADAPTER.parse_error(reply.status, headers=reply.headers, body=json.dumps(body).encode())
     assert (error.param, error.message, error.may_try_another) == (param, body["error"]["message"], False)
 
 

@@ -1,0 +1,65 @@
+"""Provider secrets at rest: unreadable elsewhere, rotated as a whole, refused when moved."""
+
+from __future__ import annotations
+
+import os
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from providers.credentials import CredentialError, decrypt_secret, store_credential
+from providers.models import Credential, Provider
+from providers.selectors import load_catalogue
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "sk-live-abcdefgh-1234"
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return factories.make_provider("https://api.example.com/v1")
+
+
+def test_only_the_last_four_are_readable(provider: Provider) -> None:
+    row = store_credential(provider, SECRET)
+    row.refresh_from_db()
+    assert decrypt_secret(row) == SECRET
+    assert row.last_four == "1234" and SECRET[:8] not in row.ciphertext
+    assert store_credential(provider, "short").last_four == "", "four of five would say nearly all"
+
+
+def test_a_ciphertext_moved_to_another_row_is_refused(provider: Provider) -> None:
+    mine = store_credential(provider, SECRET)
+    other = store_credential(factories.make_provider("https://other.example.com/v1"), "sk-other-000000000000")
+    Credential.objects.filter(pk=other.pk).update(ciphertext=mine.ciphertext)
+    other.refresh_from_db()
+    with pytest.raises(CredentialError, match="not written for this row"):
+        decrypt_secret(other)
+
+
+def test_rotation(provider: Provider, settings: Any) -> None:
+    row = store_credential(provider, SECRET)
+    old, new = settings.ENCRYPTION_KEYS[0], os.urandom(32)
+    settings.ENCRYPTION_KEYS = [new, old]
+    call_command("rotate_encryption_key", stdout=StringIO())
+    settings.ENCRYPTION_KEYS = [new]
+    row.refresh_from_db()
+    assert decrypt_secret(row) == SECRET
+
+
+def test_a_lost_key_is_said_and_takes_only_its_own_deployments_away(provider: Provider, settings: Any) -> None:
+    row = store_credential(provider, SECRET)
+    model = factories.make_model(provider, factories.make_provider("https://open.example.com/v1"))
+    pinned = model.deployments.get(provider=provider)
+    pinned.credential = row
+    pinned.save()
+    settings.ENCRYPTION_KEYS = [os.urandom(32)]
+    with pytest.raises(CredentialError, match="ENCRYPTION_KEYS"):
+        decrypt_secret(row)
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        call_command("rotate_encryption_key")
+    assert len(load_catalogue().models[model.name].deployments) == 1
