@@ -66,6 +66,7 @@ class Trace:
     first_content_ms: int | None = None
     usage: Usage | None = None
     cost_nano_usd: int | None = None
+    """None while nothing is charged, and for a model without a price: that is unknown, not free."""
     status: int = 0
     error_code: str = ""
 

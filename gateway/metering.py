@@ -57,7 +57,7 @@ def settlement(
         source = UsageSource.LOCAL_COUNT
         usage = counted_usage(input_bytes=call.input_bytes, output_bytes=outcome.output_bytes)
     trace.usage = usage
-    trace.cost_nano_usd = price.cost_nano_usd(usage.units) if price is not None else 0
+    trace.cost_nano_usd = price.cost_nano_usd(usage.units) if price is not None else None
     principal = call.caller.principal
     return Settlement(
         attempt_id=attempt_id,
@@ -86,7 +86,7 @@ def settlement(
         provider_usage=msgspec.Raw(usage.raw) if usage.raw != b"{}" else NO_USAGE,
         usage_source=source.value,
         price_id=price.price_id if price is not None else None,
-        cost_nano_usd=trace.cost_nano_usd,
+        cost_nano_usd=trace.cost_nano_usd or 0,
         latency_ms=trace.elapsed_ms(),
         first_content_ms=trace.first_content_ms,
     )

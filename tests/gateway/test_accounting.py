@@ -203,6 +203,20 @@ def test_cached_and_reasoning_tokens_have_prices_of_their_own(
     assert charge.cost_nano_usd == 90_000 + 30_000 + 180_000
 
 
+def test_a_model_without_a_price_costs_nothing_known(
+    uvicorn: LiveServer, platform: Platform, upstream: FakeOpenAI
+) -> None:
+    model = factories.make_model(platform.chat.deployments.get().provider, upstream_model="gpt-5.2", prices=None)
+    factories.approve(platform.tenant, model)
+    platform.known_to(uvicorn, model.name)
+    with uvicorn.client(platform.key) as client:
+        answer = client.post(
+            "/chat/completions", json={"model": model.name, "messages": [{"role": "user", "content": "x"}]}
+        )
+    assert "x-gateway-cost-usd" not in answer.headers, "unknown is not 0"
+    assert platform.settled(answer.headers["x-request-id"]).price_id is None
+
+
 @pytest.mark.parametrize(
     "usage",
     [
