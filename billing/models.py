@@ -71,6 +71,7 @@ class Attempt(models.Model):
         ordering = ["-created_at"]
         indexes = [
             models.Index(fields=["created_at"], condition=models.Q(state="open"), name="attempt_open"),
+            models.Index(fields=["request_id"], name="attempt_by_request"),
             BrinIndex(fields=["created_at"], name="attempt_created"),
         ]
 

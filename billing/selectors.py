@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 
 from billing.models import Price
 from billing.pricing import PriceList, PriceVersion
+
+
+def price_holding(model_id: int, moment: dt.datetime) -> Price | None:
+    """The price a model has at a moment; None when it has none. One query."""
+    return Price.objects.filter(model_id=model_id, valid_from__lte=moment).order_by("-valid_from").first()
 
 
 def load_prices() -> PriceList:

@@ -11,6 +11,7 @@ from billing.errors import PriceError
 from billing.models import Price
 from billing.money import pico_from_usd_per_million
 from billing.pricing import UNITS
+from billing.selectors import price_holding
 from providers.models import Model
 from tenants.models import Operator
 
@@ -33,7 +34,7 @@ def set_price(
 ) -> Price | None:
     """Supersede a model's prices from a moment on (now); None when the rates are what already holds then."""
     moment = valid_from or timezone.now()
-    current = Price.objects.filter(model=model, valid_from__lte=moment).order_by("-valid_from").first()
+    current = price_holding(model.pk, moment)
     if current is not None and current.rates == dict(rates):
         return None
     return Price.objects.create(model=model, valid_from=moment, rates=dict(rates), created_by=by)

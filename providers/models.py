@@ -40,6 +40,8 @@ class Provider(models.Model):
         return self.name
 
     def clean(self) -> None:
+        if self.kind not in registry.ADAPTERS:
+            return  # the field says so itself
         fixed_url = registry.adapter_for(self.kind).fixed_base_url
         if fixed_url is not None:
             self.base_url = fixed_url

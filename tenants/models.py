@@ -46,6 +46,7 @@ class Operator(AbstractUser):
 
     class Meta(AbstractUser.Meta):
         verbose_name = "operator"
+        verbose_name_plural = "operators"
 
 
 class TenantStatus(models.TextChoices):
