@@ -164,8 +164,8 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
-WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = None
+WHITENOISE_USE_FINDERS = True  # the admin's files are served from the packages they come in: nothing to collect
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 REST_FRAMEWORK: dict[str, Any] = {"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": []}
 
@@ -191,7 +191,7 @@ UNFOLD = {
     "SITE_TITLE": "Bursar",
     "SITE_HEADER": "Bursar",
     "SITE_SUBHEADER": "LLM gateway",
-    "SITE_URL": "/admin/",
+    "SITE_URL": None,
     "SITE_SYMBOL": "account_balance",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway.operator_home.icon"}],
     "COLORS": {

@@ -1,0 +1,7 @@
+"""Admin pages for the registry; importing this registers them all."""
+
+from __future__ import annotations
+
+from providers.admin import approvals, groups, models, upstream
+
+__all__ = ["approvals", "groups", "models", "upstream"]
