@@ -1,0 +1,35 @@
+"""What every test may use."""
+
+# First of all: it names the engines in the environment before anything reads the settings.
+from tests import engines
+
+# isort: split
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection, connections
+from xdist import is_xdist_controller
+
+pytest_plugins = ["tests.fakes.fixtures"]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before xdist makes its workers: they share these engines and copy this template."""
+    if is_xdist_controller(session):
+        engines.start()
+        engines.create_template()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines() -> None:
+    engines.start()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(_engines: None) -> Iterator[None]:
+    """Instead of pytest-django's own, which would run all migrations in every process."""
+    engines.create_template()
+    engines.create_own_database()
+    yield
+    connections.close_all()
+    connection.close_pool()

@@ -1,0 +1,117 @@
+"""The test run's own PostgreSQL and Redis: fresh, private, and gone at the end.
+
+Importing this module names the engines in the environment and sets Django up, so it has to come first in conftest.py.
+One process starts the engines: the only one, or xdist's controller before it makes its workers. The migrations run
+once, into a template database; every process that runs tests gets a copy of it, and a Redis database of its own.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import django
+import psycopg
+import pytest
+from django.conf import settings
+from psycopg import sql
+
+from gateway.embedded import RunningEngines, engine_urls, start_engines
+
+ROOT = Path(__file__).resolve().parent.parent
+_TEMPLATE = "bursar_template"
+# How the controller tells its workers where the engines are.
+_FOLDER_VARIABLE = "BURSAR_TEST_FOLDER"
+# "gw0", "gw1" and so on in a worker of xdist.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+_running: RunningEngines | None = None
+
+
+def start() -> None:
+    """Start the engines, unless this process has already or is a worker of the one that did."""
+    global _running
+    if _running is None and not _WORKER:
+        _running = start_engines(_folder() / "engines", durable=False)
+
+
+def create_template() -> None:
+    """Run the migrations, once, into the database all others are copied from."""
+    if _WORKER:
+        return
+    with _administration() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": database_url(_TEMPLATE)},
+        check=True,
+    )
+
+
+def create_own_database() -> None:
+    """Make the database that settings name in this process."""
+    create_database(_own_database())
+
+
+def create_database(name: str) -> str:
+    """Make a fresh copy of the migrated, empty database; returns its URL. For servers that run beside the test."""
+    with _administration() as connection:
+        copy, template = sql.Identifier(name), sql.Identifier(_TEMPLATE)
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(copy))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(copy, template))
+    return database_url(name)
+
+
+def database_url(name: str) -> str:
+    """The URL of the database `name` on the run's own server."""
+    return urlunsplit(urlsplit(engine_urls(_folder() / "engines").database_url)._replace(path=f"/{name}"))
+
+
+def _redis_url() -> str:
+    number = int(_WORKER.removeprefix("gw") or 0)
+    return engine_urls(_folder() / "engines").redis_url.replace("?db=0", f"?db={number}")
+
+
+def _own_database() -> str:
+    return f"bursar_{_WORKER or 'main'}"
+
+
+def _administration() -> psycopg.Connection:
+    return psycopg.connect(database_url("postgres"), autocommit=True)
+
+
+def _folder() -> Path:
+    return Path(os.environ[_FOLDER_VARIABLE])
+
+
+def _stop() -> None:
+    if _running is not None:
+        _running.stop()
+    shutil.rmtree(_folder(), ignore_errors=True)
+
+
+def _prepare() -> None:
+    if settings.configured:
+        raise pytest.UsageError("settings were read before the engines had names: unset DJANGO_SETTINGS_MODULE")
+    if not _WORKER:
+        os.environ[_FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="bursar-tests-")
+        atexit.register(_stop)  # also after Ctrl-C, and when conftest.py itself cannot be loaded
+        # Run by root, PostgreSQL has an account of its own that must pass through.
+        _folder().chmod(0o711)
+    for name in ("DATABASE_URL_FILE", "REDIS_URL_FILE", "PROMETHEUS_MULTIPROC_DIR"):
+        os.environ.pop(name, None)
+    os.environ["DATA_DIR"] = str(_folder() / f"data-{_WORKER or 'main'}")
+    os.environ["DATABASE_URL"] = database_url(_own_database())
+    os.environ["REDIS_URL"] = _redis_url()
+    # Only while Django is set up: workers inherit the environment, and pytest-django would read the settings there
+    # before this module has given them a database of their own.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_SETTINGS_MODULE", "gateway.settings")
+        django.setup()
+
+
+_prepare()
