@@ -34,10 +34,10 @@ def answer(request: UpstreamRequest) -> MockReply:
     try:
         return _answer(request, digest)
     except RequestRefusedError as refusal:
-        return _json_reply({"error": refusal.error}, digest, refusal.status)
+        return _json_reply({"error": refusal.error}, digest, status=refusal.status)
     except RecursionError:
         too_deep = RequestRefusedError("The request is nested too deeply for the mock.")
-        return _json_reply({"error": too_deep.error}, digest, too_deep.status)
+        return _json_reply({"error": too_deep.error}, digest, status=too_deep.status)
 
 
 def _answer(request: UpstreamRequest, digest: str) -> MockReply:
@@ -58,7 +58,7 @@ def _answer(request: UpstreamRequest, digest: str) -> MockReply:
     )
 
 
-def _json_reply(body: dict[str, Any], digest: str, status: int = 200) -> MockReply:
+def _json_reply(body: dict[str, Any], digest: str, *, status: int = 200) -> MockReply:
     encoded = msgspec.json.encode(body)
     return MockReply(status=status, headers=_headers("application/json", digest), parts=[(0.0, encoded)])
 

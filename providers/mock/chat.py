@@ -63,10 +63,12 @@ def complete(request: ChatRequest, digest: str) -> Completion:
     made = calls(request, digest, user_text=_last_user_text(request) or "")
     if made:
         finish_reason: FinishReason = "tool_calls" if request.tools else "function_call"
-        choices = [_calling(with_ids_of_choice(made, index), finish_reason, limit) for index in range(count)]
+        choices = [_calling(with_ids_of_choice(made, index), finish_reason, limit=limit) for index in range(count)]
     else:
         text = _text(request)
-        choices = [_saying(_of_choice(text, index, request), request.stop, limit) for index in range(count)]
+        choices = [
+            _saying(_of_choice(text, index, request=request), request.stop, limit=limit) for index in range(count)
+        ]
     return Completion(
         id=f"chatcmpl-{digest[:24]}",
         model=request.model,
@@ -84,7 +86,7 @@ def _prompt_tokens(messages: list[Message]) -> int:
     return sum(token_count(message.text) for message in messages) + ATTACHMENT_TOKENS * attachments
 
 
-def _calling(made: list[Call], finish_reason: FinishReason, limit: int | None) -> Choice:
+def _calling(made: list[Call], finish_reason: FinishReason, *, limit: int | None) -> Choice:
     """A choice of calls; like a model's, their arguments break off at the limit."""
     if limit is None:
         return Choice(text=None, calls=made, finish_reason=finish_reason)
@@ -96,7 +98,7 @@ def _calling(made: list[Call], finish_reason: FinishReason, limit: int | None) -
     return Choice(text=None, calls=kept, finish_reason=finish_reason if kept == made else "length")
 
 
-def _saying(text: str, stop: str | list[str] | None, limit: int | None) -> Choice:
+def _saying(text: str, stop: str | list[str] | None, *, limit: int | None) -> Choice:
     ends = [stop] if isinstance(stop, str) else stop or []
     text = text[: min((text.find(end) for end in ends if end and end in text), default=None)]
     cut = text if limit is None else _cut(text, limit)
@@ -108,7 +110,7 @@ def _cut(text: str, tokens: int) -> str:
     return text.encode()[: 4 * tokens].decode(errors="ignore")
 
 
-def _of_choice(text: str, index: int, request: ChatRequest) -> str:
+def _of_choice(text: str, index: int, *, request: ChatRequest) -> str:
     """Further choices differ, unless they must be JSON."""
     wants_json = request.response_format is not None and request.response_format.type != "text"
     return text if index == 0 or wants_json else f"{text} (Choice {index + 1}.)"

@@ -46,7 +46,7 @@ def events(completion: Completion, *, with_usage: bool) -> Iterator[tuple[float,
     frame = _frame(completion, "chat.completion.chunk")
     silent = {"usage": None} if with_usage else {}
 
-    def chunk(index: int, delta: Delta, finish_reason: str | None = None) -> bytes:
+    def chunk(index: int, delta: Delta, *, finish_reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _event({**frame, "choices": [choice], **silent})
 
@@ -61,7 +61,7 @@ def events(completion: Completion, *, with_usage: bool) -> Iterator[tuple[float,
                 yield wait, chunk(index, delta)
                 wait = 0.0
     for index, choice in enumerate(completion.choices):
-        yield 0.0, chunk(index, {}, choice.finish_reason)
+        yield 0.0, chunk(index, {}, finish_reason=choice.finish_reason)
     if with_usage:
         yield 0.0, _event({**frame, "choices": [], "usage": _usage(completion)})
     yield 0.0, b"data: [DONE]\n\n"

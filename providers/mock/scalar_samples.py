@@ -32,15 +32,15 @@ FORMATS = {
 """A text for each format of JSON Schema 2020-12, made of names and addresses reserved for examples."""
 
 
-def text_sample(schema: Schema, hint: str, variant: int) -> str:
+def text_sample(schema: Schema, hint: str, *, variant: int) -> str:
     """A text that fits; `hint` becomes part of it, and texts of different `variant` differ where they may."""
     least, most = count(schema, "minLength") or 0, count(schema, "maxLength")
     if "pattern" in schema:
         try:
-            text = text_matching(keyword(schema, "pattern", str), least)
+            text = text_matching(keyword(schema, "pattern", kind=str), least)
         except PatternUnsupportedError as error:
             raise SchemaProblemError(f"the mock cannot read its pattern: {error}") from error
-    elif keyword(schema, "format", str) in FORMATS:
+    elif keyword(schema, "format", kind=str) in FORMATS:
         text = FORMATS[schema["format"]]
     else:
         text = (f"{variant + 1} {hint}" if variant else f"some {hint}").ljust(least, ".")[:most]

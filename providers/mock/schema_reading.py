@@ -23,7 +23,7 @@ class SchemaProblemError(ValueError):
     """The schema is malformed, cannot be satisfied, or asks for more than the mock makes."""
 
 
-def keyword(schema: Schema, name: str, kind: type[Value]) -> Value:
+def keyword(schema: Schema, name: str, *, kind: type[Value]) -> Value:
     """The value of a keyword, empty where it is absent. Raises `SchemaProblemError` for one of another type."""
     value = schema[name] if name in schema else kind()
     if not isinstance(value, kind):
@@ -45,7 +45,7 @@ def count(schema: Schema, name: str) -> int | None:
 
 def required_names(schema: Schema) -> list[str]:
     """The names an object must have."""
-    names = keyword(schema, "required", list)
+    names = keyword(schema, "required", kind=list)
     if not all(isinstance(name, str) for name in names):
         raise SchemaProblemError("'required' takes a list of names")
     return names
@@ -75,14 +75,16 @@ class Schemas:
         heights: list[float] = [0]
         if "$ref" in schema:
             heights.append(self._heights.get(str(schema["$ref"]), math.inf))
-        heights += [self.height(part) for part in keyword(schema, "allOf", list)]
+        heights += [self.height(part) for part in keyword(schema, "allOf", kind=list)]
         for word in ("anyOf", "oneOf"):
             if word in schema:
-                heights.append(min((self.height(branch) for branch in keyword(schema, word, list)), default=math.inf))
-        properties = keyword(schema, "properties", dict)
+                heights.append(
+                    min((self.height(branch) for branch in keyword(schema, word, kind=list)), default=math.inf)
+                )
+        properties = keyword(schema, "properties", kind=dict)
         needed = [properties[name] for name in required_names(schema) if name in properties]
         if count(schema, "minItems"):
-            needed += [*keyword(schema, "prefixItems", list), schema.get("items", {})]
+            needed += [*keyword(schema, "prefixItems", kind=list), schema.get("items", {})]
         return max(heights + [1 + self.height(part) for part in needed])
 
     def flat(self, given: Any, *, shortest: bool) -> Schema:
@@ -97,12 +99,12 @@ class Schemas:
                 schema = _merged(_as_schema(self._resolve(rest.pop("$ref"))), rest)
             elif "anyOf" in schema or "oneOf" in schema:
                 word = "anyOf" if "anyOf" in schema else "oneOf"
-                branches = keyword(schema, word, list)
+                branches = keyword(schema, word, kind=list)
                 del rest[word]
                 schema = _merged(rest, _as_schema(self._branch(branches, shortest=shortest)))
             elif "allOf" in schema:
                 del rest["allOf"]
-                for part in keyword(schema, "allOf", list):
+                for part in keyword(schema, "allOf", kind=list):
                     rest = _merged(rest, _as_schema(part))
                 schema = rest
             else:
@@ -165,11 +167,11 @@ def _merged(first: Schema, second: Schema) -> Schema:
         if name in _LARGER or name in _SMALLER:
             merged[name] = (max if name in _LARGER else min)(_bound(first, name), _bound(second, name))
         elif name == "allOf":
-            merged[name] = [*keyword(first, name, list), *keyword(second, name, list)]
+            merged[name] = [*keyword(first, name, kind=list), *keyword(second, name, kind=list)]
         elif name == "required":
             merged[name] = [*required_names(first), *required_names(second)]
         elif name == "properties":
-            merged[name] = _both(keyword(first, name, dict), keyword(second, name, dict))
+            merged[name] = _both(keyword(first, name, kind=dict), keyword(second, name, kind=dict))
         elif name in ("enum", "type"):
             ours, theirs = _listed(first[name]), _listed(second[name])
             merged[name] = [item for item in ours if item in theirs]
@@ -177,7 +179,10 @@ def _merged(first: Schema, second: Schema) -> Schema:
                 raise SchemaProblemError("no value fits it")
     twice = [word for word in ("$ref", "anyOf", "oneOf", "items") if word in first and word in second]
     if twice:
-        merged["allOf"] = [*keyword(merged, "allOf", list), *({word: first[word]} for word in twice if word != "items")]
+        merged["allOf"] = [
+            *keyword(merged, "allOf", kind=list),
+            *({word: first[word]} for word in twice if word != "items"),
+        ]
         if "items" in twice:
             merged["items"] = {"allOf": [first["items"], second["items"]]}
     return merged

@@ -41,17 +41,17 @@ class _Sampler:
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
-            choices = keyword(schema, "enum", list)
+            choices = keyword(schema, "enum", kind=list)
             if not choices:
                 raise SchemaProblemError("an empty 'enum' allows nothing")
             return choices[variant % len(choices)]
         kind = self._kind(schema)
         if kind == "object":
-            return self._object(schema, depth, variant)
+            return self._object(schema, depth, variant=variant)
         if kind == "array":
-            return self._array(schema, depth, hint)
+            return self._array(schema, depth, hint=hint)
         if kind == "string":
-            text = text_sample(schema, hint, variant)
+            text = text_sample(schema, hint, variant=variant)
             self._nodes += len(text) // LONG_TEXT
             return text
         if kind in ("integer", "number"):
@@ -79,8 +79,8 @@ class _Sampler:
             raise SchemaProblemError(f"{kinds!r} is not a valid 'type'")
         return next((kind for kind in kinds if kind != "null"), "null")
 
-    def _object(self, schema: Schema, depth: int, variant: int) -> dict[str, Any]:
-        properties = keyword(schema, "properties", dict)
+    def _object(self, schema: Schema, depth: int, *, variant: int) -> dict[str, Any]:
+        properties = keyword(schema, "properties", kind=dict)
         required = dict.fromkeys(required_names(schema))
         others = schema.get("additionalProperties", {})
         most = count(schema, "maxProperties")
@@ -102,8 +102,8 @@ class _Sampler:
             for name in names
         }
 
-    def _array(self, schema: Schema, depth: int, hint: str) -> list[Any]:
-        first = keyword(schema, "prefixItems", list)
+    def _array(self, schema: Schema, depth: int, *, hint: str) -> list[Any]:
+        first = keyword(schema, "prefixItems", kind=list)
         rest = schema.get("items", {})
         least, most = count(schema, "minItems") or 0, count(schema, "maxItems")
         length = least
