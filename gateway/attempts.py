@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import time
 from typing import TYPE_CHECKING
@@ -154,6 +155,13 @@ class Attempt:
         else:
             self.void("client_left")
 
+    def fail(self) -> None:
+        """End an attempt that a fault of our own broke off: what the provider was asked may have cost something."""
+        if self._dispatched:
+            self.settle(Ending.FAILED)
+        else:
+            self.void("internal_error")
+
 
 async def first_answer(
     gateway: Gateway, call: Call, *, trace: Trace, targets: list[Target]
@@ -173,11 +181,14 @@ async def first_answer(
             failure = error
             if not error.may_try_another:
                 break
+        except asyncio.CancelledError:
+            attempt.abandon()
+            raise
         else:
             trace.attempts.append(f"{target.provider_name}: answered")
             return reply
         finally:
             if reply is None:
-                attempt.abandon()  # does nothing after `void`
+                attempt.fail()  # does nothing where the attempt has ended above
     assert failure is not None
     raise from_provider(failure, attempts=trace.attempts)

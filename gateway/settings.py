@@ -105,7 +105,6 @@ CORS_ORIGINS = frozenset(_list("CORS_ORIGINS", "*"))
 TRUSTED_PROXIES = tuple(ip_network(network) for network in _list("TRUSTED_PROXIES"))
 METRICS_DIR = _text("PROMETHEUS_MULTIPROC_DIR")
 METRICS_TOKEN = _text("METRICS_TOKEN")
-SHUTDOWN_GRACE_SECONDS = _number("SHUTDOWN_GRACE_SECONDS", 30)
 
 # Django ------------------------------------------------------------------------------------------------------------
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "*")

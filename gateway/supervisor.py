@@ -106,7 +106,8 @@ def _web() -> Launch:
     command = [
         *(sys.executable, "-m", "uvicorn", "gateway.asgi:application"),
         *("--host", settings.HOST, "--port", str(settings.PORT), "--workers", str(settings.WORKERS)),
-        *("--http", "httptools", "--loop", "uvloop", "--no-access-log", "--no-proxy-headers", "--log-level", "warning"),
+        *("--http", "httptools", "--loop", "uvloop", "--lifespan", "on"),
+        *("--no-access-log", "--no-proxy-headers", "--log-level", "warning"),
         *("--timeout-graceful-shutdown", str(_DRAIN_SECONDS)),
     ]
     return _launch("web", command)

@@ -161,7 +161,7 @@ def test_attribution_lands_on_the_charge(server: LiveServer, platform: Platform,
     body = {
         "model": "fake-chat",
         "messages": [{"role": "user", "content": "hi"}],
-        "user": "u-1",
+        "user": "u" * 256,
         "metadata": {"conversation_id": "c-1"},
     }
     headers = {"x-agent-id": "agent-7", "x-agent-type": "qa-engineer", "x-user-id": "ignored: the body goes first"}
@@ -169,7 +169,7 @@ def test_attribution_lands_on_the_charge(server: LiveServer, platform: Platform,
         answer = client.post("/chat/completions", json=body, headers=headers)
     charge = platform.settled(answer.headers["x-request-id"])
     assert (charge.user, charge.conversation, charge.agent, charge.agent_type) == (
-        "u-1",
+        "u" * 256,
         "c-1",
         "agent-7",
         "qa-engineer",
