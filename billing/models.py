@@ -47,7 +47,7 @@ class AttemptState(models.TextChoices):
 
 def _hot_reference(to: type[models.Model], **options: Any) -> models.ForeignKey[Any, Any]:
     """A foreign key without a database constraint: the ledger writes thousands of rows a second, and what they point to
-    is suspended, retired or revoked but never deleted."""
+    is suspended, retired or revoked, not deleted. A pruned deployment leaves its provider's name on the row."""
     return models.ForeignKey(to, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", **options)
 
 

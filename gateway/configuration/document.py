@@ -1,0 +1,101 @@
+"""The configuration file as types: each entry with what it says and the `source` that error messages point to.
+
+None stands for a list or section that the file leaves out, which is then left alone; an empty one says there is none.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from gateway.configuration.source import Entry, Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderEntry:
+    """A provider; `api_key` is None when the file does not speak of it."""
+
+    source: Entry
+    name: str
+    kind: str
+    base_url: str
+    api_key: str | None = field(repr=False)
+    allow_private_network: bool
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentEntry:
+    """A model at a provider."""
+
+    source: Entry
+    provider: str
+    upstream_model: str
+    credential: str | None
+    priority: int | None
+    weight: int | None
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """A model; `rates` are pico-USD for one unit, by unit."""
+
+    source: Entry
+    name: str
+    capabilities: list[str]
+    context_window: int | None
+    max_output_tokens: int | None
+    rates: dict[str, int] | None
+    lifecycle: str
+    successor: str | None
+    deployments: tuple[DeploymentEntry, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupEntry:
+    """A group and its members' names, first choice first."""
+
+    source: Entry
+    name: str
+    strategy: str
+    members: tuple[Value, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEntry:
+    """An API key; `secret` is None when one is to be made."""
+
+    source: Entry
+    name: str
+    project: str | None
+    user: str
+    scopes: list[str]
+    ip_allow_list: list[str]
+    expires_at: dt.datetime | None
+    secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantEntry:
+    """A tenant with its projects, what it may use, and its keys."""
+
+    source: Entry
+    name: str
+    status: str
+    timezone: str
+    currency: str
+    projects: tuple[Value, ...] | None
+    approved: tuple[Value, ...] | None
+    keys: tuple[KeyEntry, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """The whole file. `agent_types` maps a name to the value that names a model or group."""
+
+    providers: tuple[ProviderEntry, ...] | None
+    models: tuple[ModelEntry, ...] | None
+    groups: tuple[GroupEntry, ...] | None
+    agent_types: dict[str, Value] | None
+    tenants: tuple[TenantEntry, ...] | None
