@@ -1,0 +1,98 @@
+"""A gateway of our own to measure: fresh engines, an empty database, one tenant, the mock as its only provider, and one
+uvicorn worker, with metering and ledger on as in production.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.load import Target
+from bench.servers import ROOT, uvicorn_worker
+from bench.workloads import EMBEDDING_MODEL, MODELS
+from gateway.embedded import EngineError, RunningEngines, start_engines
+from tenants.keys import generate_key
+
+KEY_VARIABLE = "BENCH_API_KEY"
+MANAGE_TIMEOUT_SECONDS = 180
+
+
+@contextmanager
+def private_gateway(provider_url: str, scratch: Path) -> Iterator[tuple[Target, Mapping[str, int]]]:
+    """Yields the gateway, and the root process id of each of its engines by name.
+
+    Raises BenchError when one of its parts does not start.
+    """
+    data_dir = scratch / "data"
+    key = generate_key()
+    with _engines(data_dir) as engines:
+        environment = {
+            "DATA_DIR": str(data_dir),
+            "DATABASE_URL": engines.database_url or "",
+            "REDIS_URL": engines.redis_url or "",
+            KEY_VARIABLE: key,
+        }
+        _manage(["migrate", "--verbosity", "0"], environment)
+        _manage(["apply", "-"], environment, stdin=json.dumps(configuration(provider_url)))
+        application = "gateway.asgi:application"
+        with uvicorn_worker(application, "gateway", scratch=scratch, environment=environment, key=key) as target:
+            yield target, {process.launch.name: process.pid for process in engines.processes}
+
+
+def configuration(provider_url: str) -> dict[str, object]:
+    """What `manage.py apply` is given: the mock's models with prices, and one tenant without limits."""
+    return {
+        "providers": [
+            {
+                "name": "bench",
+                "kind": "openai_compatible",
+                "base_url": f"{provider_url}/v1",
+                "api_key": "any",
+                "allow_private_network": True,
+            }
+        ],
+        "models": [_model(name) for name in MODELS],
+        "tenants": [
+            {"name": "bench", "approved": list(MODELS), "keys": [{"name": "bench", "secret_env": KEY_VARIABLE}]}
+        ],
+    }
+
+
+def _model(name: str) -> dict[str, object]:
+    model: dict[str, object] = {
+        "name": name,
+        "context_window": 128_000,
+        "deployments": [{"provider": "bench", "upstream_model": name}],
+    }
+    if name == EMBEDDING_MODEL:
+        return {**model, "capabilities": ["embeddings"], "prices": {"input": "0.02"}}
+    prices = {"input": "0.15", "output": "0.60"}
+    return {**model, "capabilities": ["chat", "stream"], "max_output_tokens": 4096, "prices": prices}
+
+
+@contextmanager
+def _engines(data_dir: Path) -> Iterator[RunningEngines]:
+    try:
+        with start_engines(data_dir) as engines:
+            yield engines
+    except EngineError as error:
+        raise BenchError(str(error)) from error
+
+
+def _manage(arguments: list[str], environment: Mapping[str, str], *, stdin: str = "") -> None:
+    command = [sys.executable, "manage.py", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        input=stdin,
+        text=True,
+        capture_output=True,
+        timeout=MANAGE_TIMEOUT_SECONDS,
+    )
+    if done.returncode:
+        raise BenchError(f"manage.py {arguments[0]} failed:\n{done.stderr[-2000:]}")
