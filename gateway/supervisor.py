@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn, TextIO
 
 import psutil
@@ -58,7 +59,7 @@ def run_platform(out: TextIO) -> int:
             sys.stderr.write(f"error: {error}\n")
             status = 1
         finally:
-            # Now all goes down anyway; a second Ctrl-C must not leave the rest running.
+            # After a failure too all goes down: a Ctrl-C now must not leave the rest running.
             _ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if status == 0:
         _tell(out, "Stopped.\n")
@@ -268,7 +269,13 @@ def _interrupt_on(*signals: signal.Signals) -> None:
     for number in signals:
         # Under nohup a closed terminal is ignored on purpose; a shell's `&` ignores Ctrl-C without meaning `kill -INT`.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt_once)
+
+
+def _interrupt_once(_number: int, _frame: FrameType | None) -> NoReturn:
+    """A terminal and `make` may both pass on one Ctrl-C: the second must not break into the stopping."""
+    _ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    raise KeyboardInterrupt
 
 
 def _ignore(*signals: signal.Signals) -> None:

@@ -116,6 +116,18 @@ def test_ctrl_c_reaches_the_whole_process_group(data_dir: Path) -> None:
         assert "ended by itself" not in running.output()
 
 
+def test_the_same_ctrl_c_may_arrive_several_times(data_dir: Path) -> None:
+    """From the terminal, and from `make` that passes it on."""
+    with platform(data_dir) as running:
+        running.wait_until_ready()
+        family = running.family()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            running.process.send_signal(number)
+        assert running.wait_until_gone() == 0
+        assert alive(family) == []
+        assert "Traceback" not in running.output()
+
+
 def test_ctrl_c_while_starting_leaves_nothing(data_dir: Path) -> None:
     with platform(data_dir) as running:
         wait_for(lambda: "database schema" in running.output(), 60)
