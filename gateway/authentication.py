@@ -7,8 +7,10 @@ import ipaddress
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from django.db import InterfaceError, OperationalError
+
 from gateway.context import Caller
-from gateway.errors import InvalidApiKeyError, PermissionDeniedError, TenantSuspendedError
+from gateway.errors import InvalidApiKeyError, OverloadedError, PermissionDeniedError, TenantSuspendedError
 from tenants.keys import digest_key, is_well_formed
 from tenants.models import Scope
 
@@ -19,11 +21,14 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scope) -> Caller:
-    """Say who is calling and that the key may. Raises the 401 or 403 that the client is told."""
+    """Say who is calling and that the key may. Raises the 401 or 403 a client is told; 503 without a database."""
     key = presented_key(meta)
     if key is None or not is_well_formed(key):
         raise InvalidApiKeyError
-    caller = await gateway.directory.caller(digest_key(key, gateway.config.api_key_pepper))
+    try:
+        caller = await gateway.directory.caller(digest_key(key, gateway.config.api_key_pepper))
+    except (OperationalError, InterfaceError) as error:
+        raise OverloadedError("Keys cannot be looked up at the moment; the database does not answer.") from error
     if caller is None:
         raise InvalidApiKeyError
     principal = caller.principal

@@ -279,5 +279,6 @@ def _interrupt_once(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _ignore(*signals: signal.Signals) -> None:
+    """By a handler that does nothing: Python complains of one that was pending when it is set to SIG_IGN."""
     for number in signals:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda _number, _frame: None)

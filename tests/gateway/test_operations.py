@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
+import orjson
+import psycopg
 
 from billing.models import Attempt
+from tests import engines
 from tests.fakes.openai.scripts import Script
 from tests.fakes.openai_server import FakeOpenAI
 from tests.gateway.conftest import Platform
@@ -114,3 +120,52 @@ def test_stopping_a_server_loses_no_charge(tmp_path: Path, platform: Platform, u
 def test_the_admin_stands_beside_the_data_plane(server: LiveServer) -> None:
     answer = httpx.get(f"{server.origin}/admin/login/", trust_env=False)
     assert answer.status_code == 200 and "csrfmiddlewaretoken" in answer.text
+
+
+def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, committed: None) -> None:
+    """Nothing is spent without the books, every refusal is an error object, and nobody has to restart anything."""
+    name = f"away_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    database = engines.create_database(name)
+    document = {
+        "providers": [{"name": "mock", "kind": "mock", "base_url": "mock://local"}],
+        "models": [
+            {
+                "name": "m",
+                "capabilities": ["chat"],
+                "prices": {"input": "1"},
+                "deployments": [{"provider": "mock", "upstream_model": "m"}],
+            }
+        ],
+        "tenants": [{"name": "t", "approved": ["m"], "keys": [{"name": "warm"}, {"name": "cold"}]}],
+    }
+    applied = subprocess.run(
+        [sys.executable, "manage.py", "apply", "-", "--json"],
+        input=orjson.dumps(document),
+        cwd=engines.ROOT,
+        env={**os.environ, "DATABASE_URL": database, "DJANGO_SETTINGS_MODULE": "gateway.settings"},
+        capture_output=True,
+        check=True,
+    )
+    keys = {key["name"]: key["key"] for key in orjson.loads(applied.stdout)["keys"]}
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    server = LiveServer("uvicorn", tmp_path, DATABASE_URL=database)
+    try:
+        with server.client(keys["warm"]) as warm, server.client(keys["cold"]) as cold:
+            assert warm.post("/chat/completions", json=ask).status_code == 200
+            with psycopg.connect(engines.database_url("postgres"), autocommit=True) as administrator:
+                administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+                administrator.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+                )
+                refused = [client.post("/chat/completions", json=ask) for client in (warm, cold)]
+                health = httpx.get(f"{server.origin}/health", trust_env=False)
+                ready = httpx.get(f"{server.origin}/ready", trust_env=False)
+                administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            for answer in refused:
+                assert answer.status_code == 503 and answer.json()["error"]["code"] == "overloaded"
+                assert answer.headers["retry-after"] == "1"
+            assert health.status_code == 200 and ready.status_code == 503
+            for client in (warm, cold):
+                until(lambda client=client: client.post("/chat/completions", json=ask).status_code == 200, what="calls")
+    finally:
+        server.stop()
