@@ -7,27 +7,28 @@ busy one pays for one round trip where it would have paid for dozens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
+Result = TypeVar("Result")
 
 BATCH_LIMIT = 256
 """Rows in one statement: keeps a statement well under its two-second timeout on a small server."""
 
 
-class Coalescer(Generic[Row]):
+class Coalescer(Generic[Row, Result]):
     """Hands rows to `write` in batches and tells each caller how its own row fared."""
 
-    def __init__(self, write: Callable[[list[Row]], Awaitable[list[BaseException | None]]]) -> None:
-        """`write` takes a batch and answers one entry for each row: None, or what went wrong with it."""
+    def __init__(self, write: Callable[[list[Row]], Awaitable[Sequence[Result | Exception]]]) -> None:
+        """`write` takes a batch and answers one entry for each row: its result, or what went wrong with it."""
         self._write = write
-        self._waiting: list[tuple[Row, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Row, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    def add(self, row: Row) -> asyncio.Future[None]:
+    def add(self, row: Row) -> asyncio.Future[Result]:
         """Queue a row; the future is done when it is committed, or carries why it is not."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, future))
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._drain())
@@ -47,7 +48,7 @@ class Coalescer(Generic[Row]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
-                outcomes: list[BaseException | None] = [RuntimeError("The batch's writer broke.")] * len(batch)
+                outcomes: Sequence[Result | Exception] = [RuntimeError("The batch's writer broke.")] * len(batch)
                 try:
                     outcomes = await self._write([row for row, _ in batch])
                 finally:
@@ -56,11 +57,11 @@ class Coalescer(Generic[Row]):
             self._worker = asyncio.get_running_loop().create_task(self._drain()) if self._waiting else None
 
 
-def _deliver(batch: list[tuple[Row, asyncio.Future[None]]], outcomes: list[BaseException | None]) -> None:
+def _deliver(batch: list[tuple[Row, asyncio.Future[Result]]], outcomes: Sequence[Result | Exception]) -> None:
     for (_, future), outcome in zip(batch, outcomes, strict=True):
         if future.cancelled():
             continue
-        if outcome is None:
-            future.set_result(None)
-        else:
+        if isinstance(outcome, Exception):
             future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

@@ -49,8 +49,8 @@ class StatementConnection:
         self._watched: int | None = None
         """The socket's descriptor while the loop watches it: libpq forgets it the moment the connection breaks."""
 
-    async def run(self, name: str, parameter: bytes) -> None:
-        """Run a statement with one parameter in text form and commit.
+    async def run(self, name: str, parameter: bytes) -> bytes:
+        """Run a statement with one parameter in text form, commit, and return its one value, empty for none.
 
         Raises `StatementError` when the server refuses it, one of `CONNECTION_ERRORS` when there is no server; then it
         is unknown whether the statement was committed.
@@ -72,6 +72,7 @@ class StatementConnection:
             if sqlstate.startswith(("08", "57P")):  # the server is going away: this connection is of no more use
                 await self.close()
             raise StatementError(sqlstate, result.error_message.decode("utf-8", "replace"))
+        return (result.get_value(0, 0) or b"") if result.ntuples else b""
 
     async def close(self) -> None:
         """Drop the connection; the next `run` opens another."""

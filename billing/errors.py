@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import msgspec
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """The window that refused a call: what it was, and what the call would have needed."""
+
+    scope: str
+    subject: str
+    period: str
+    limit_nano_usd: int
+    spent_nano_usd: int
+    reserved_nano_usd: int
+    needed_nano_usd: int
+    resets_at: dt.datetime | None
+
 
 class LedgerUnavailableError(Exception):
     """The database did not take the reservation in time: the call must not be made."""
+
+
+class BudgetExceededError(Exception):
+    """A hard budget has no room for a call; `refusal` says which and by how much."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"The {refusal.scope} budget has no room for this call.")
+        self.refusal = refusal
 
 
 class PriceError(ValueError):

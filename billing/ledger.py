@@ -17,9 +17,11 @@ from collections.abc import Sequence
 import msgspec
 
 from billing import sql
+from billing.budgets import Hold
 from billing.coalescer import Coalescer
 from billing.connection import CONNECTION_ERRORS, StatementConnection, StatementError
-from billing.errors import LedgerUnavailableError
+from billing.errors import BudgetExceededError, LedgerUnavailableError, Refusal
+from billing.estimates import SMALLEST_ANSWER_TOKENS
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,20 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str
     provider_name: str
     created_at: dt.datetime
+    fixed_nano_usd: int = 0
+    output_pico_usd: int = 0
+    max_output_tokens: int | None = None
+    smallest_output_tokens: int = SMALLEST_ANSWER_TOKENS
+    may_shrink: bool = False
+    holds: list[Hold] = []
+
+
+class _Answer(msgspec.Struct):
+    """What became of one reservation of a batch that a budget is about."""
+
+    place: int
+    tokens: int | None = None
+    refused: Refusal | None = None
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,13 +119,26 @@ class Ledger:
         self._reserving = StatementConnection(conninfo, {"reserve": sql.RESERVE})
         self._settling = StatementConnection(conninfo, {"settle": sql.SETTLE})
         self._voiding = StatementConnection(conninfo, {"void": sql.VOID})
-        self._reserve: Coalescer[Reservation] = Coalescer(self._write_reservations)
-        self._settle: Coalescer[Settlement] = Coalescer(self._write_settlements)
-        self._void: Coalescer[Void] = Coalescer(self._write_voids)
+        self._reserve: Coalescer[Reservation, int | None] = Coalescer(self._write_reservations)
+        self._settle: Coalescer[Settlement, None] = Coalescer(self._write_settlements)
+        self._void: Coalescer[Void, None] = Coalescer(self._write_voids)
 
-    async def reserve(self, reservation: Reservation) -> None:
-        """Commit an attempt. Raises `LedgerUnavailableError`; then no provider may be called for it."""
-        await self._reserve.add(reservation)
+    async def reserve(self, reservation: Reservation) -> int | None:
+        """Commit an attempt and return the output tokens it may use: fewer than asked for where the headroom affords no
+        more, None where no budget is about it.
+
+        Raises `BudgetExceededError` or `LedgerUnavailableError`; then no provider may be called for it.
+        """
+        committing = self._reserve.add(reservation)
+        try:
+            return await asyncio.shield(committing)
+        except asyncio.CancelledError:  # the client left, and the row may be committed all the same
+            committing.add_done_callback(lambda done: self._void_abandoned(reservation, done))
+            raise
+
+    def _void_abandoned(self, reservation: Reservation, committing: asyncio.Future[int | None]) -> None:
+        if committing.exception() is None:
+            self.void(Void(attempt_id=reservation.id, failure="client_left"))
 
     def settle(self, settlement: Settlement) -> asyncio.Future[None]:
         """End an attempt with a charge. The future need not be awaited: the row is written again until it is taken."""
@@ -131,44 +160,37 @@ class Ledger:
         for connection in (self._reserving, self._settling, self._voiding):
             await connection.close()
 
-    async def _write_reservations(self, rows: list[Reservation]) -> list[BaseException | None]:
+    async def _write_reservations(self, rows: list[Reservation]) -> Sequence[int | Exception | None]:
         for attempt in range(RESERVE_TRIES):
             try:
-                await self._reserving.run("reserve", _encode(rows))
+                return _outcomes(rows, await self._reserving.run("reserve", _encode(rows)))
             except StatementError as error:
                 if not error.may_retry:
-                    return await self._one_by_one(rows)
+                    return [await self._reserve_alone(row) for row in rows]
                 last: Exception = error
             except CONNECTION_ERRORS as error:
                 last = error
-            else:
-                return [None] * len(rows)
             await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))
         logger.error("ledger.reserve_failed", extra={"reason": str(last), "rows": len(rows)})
         return [LedgerUnavailableError(str(last))] * len(rows)
 
-    async def _one_by_one(self, rows: list[Reservation]) -> list[BaseException | None]:
-        """A batch the server refuses holds a row it cannot store: find it, so that the others pass."""
-        outcomes: list[BaseException | None] = []
-        for row in rows:
-            try:
-                await self._reserving.run("reserve", _encode([row]))
-            except (StatementError, *CONNECTION_ERRORS) as error:
-                logger.error("ledger.reservation_refused", extra={"request_id": row.request_id, "reason": str(error)})
-                outcomes.append(LedgerUnavailableError(str(error)))
-            else:
-                outcomes.append(None)
-        return outcomes
+    async def _reserve_alone(self, row: Reservation) -> int | Exception | None:
+        """A batch the server refuses holds a row it cannot store: the others pass one by one."""
+        try:
+            return _outcomes([row], await self._reserving.run("reserve", _encode([row])))[0]
+        except (StatementError, *CONNECTION_ERRORS) as error:
+            logger.error("ledger.reservation_refused", extra={"request_id": row.request_id, "reason": str(error)})
+            return LedgerUnavailableError(str(error))
 
-    async def _write_settlements(self, rows: list[Settlement]) -> list[BaseException | None]:
+    async def _write_settlements(self, rows: list[Settlement]) -> Sequence[Exception | None]:
         return await self._write_until_taken(self._settling, "settle", rows=rows)
 
-    async def _write_voids(self, rows: list[Void]) -> list[BaseException | None]:
+    async def _write_voids(self, rows: list[Void]) -> Sequence[Exception | None]:
         return await self._write_until_taken(self._voiding, "void", rows=rows)
 
     async def _write_until_taken(
         self, connection: StatementConnection, name: str, *, rows: Sequence[Settlement | Void]
-    ) -> list[BaseException | None]:
+    ) -> Sequence[Exception | None]:
         pause = END_PAUSE_SECONDS
         while True:
             try:
@@ -189,3 +211,15 @@ class Ledger:
             logger.warning("ledger.write_repeated", extra={"statement": name, "rows": len(rows), "reason": str(reason)})
             await asyncio.sleep(pause)
             pause = min(pause * 2, END_PAUSE_LONGEST_SECONDS)
+
+
+def _outcomes(rows: Sequence[Reservation], answer: bytes) -> Sequence[int | Exception | None]:
+    """Sort the function's answers to the reservations they are about."""
+    outcomes: list[int | Exception | None] = [None] * len(rows)
+    if answer != b"[]":
+        for one in _decode_answers(answer):
+            outcomes[one.place] = one.tokens if one.refused is None else BudgetExceededError(one.refused)
+    return outcomes
+
+
+_decode_answers = msgspec.json.Decoder(list[_Answer]).decode

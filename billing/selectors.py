@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 
-from billing.models import Price
+from billing.budgets import BudgetRule
+from billing.models import Budget, Price
 from billing.pricing import PriceList, PriceVersion
 
 
@@ -20,3 +21,11 @@ def load_prices() -> PriceList:
     for pk, model_id, valid_from, rates in Price.objects.values_list("pk", "model_id", "valid_from", "rates"):
         versions[model_id].append(PriceVersion(pk, valid_from, rates))
     return PriceList(versions)
+
+
+def budget_rules(tenant_id: int) -> tuple[BudgetRule, ...]:
+    """The budgets in force for a tenant. One query."""
+    rows = Budget.objects.filter(tenant_id=tenant_id, enabled=True).order_by("pk")
+    return tuple(
+        BudgetRule(id=row.pk, scope=row.scope, subject=row.subject, period=row.period, hard=row.hard) for row in rows
+    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import time
 from typing import TYPE_CHECKING
 
-from billing.errors import LedgerUnavailableError
-from billing.ledger import Reservation, Void, new_attempt_id
+from billing.errors import BudgetExceededError, LedgerUnavailableError
+from billing.ledger import Void, new_attempt_id
 from billing.models import Ending
 from gateway import metering
 from gateway.context import Call, Trace
-from gateway.errors import OverloadedError, from_provider
+from gateway.errors import BudgetRefusedError, OverloadedError, from_provider
+from gateway.reservation import limited, reservation
 from gateway.streaming import StreamReply, WholeReply
 from providers.errors import Failure, ProviderError
 from providers.registry import adapter_for
@@ -44,31 +44,23 @@ class Attempt:
         self._adapter = adapter_for(target.kind)
         self._id = new_attempt_id()
         self._price = gateway.directory.prices.at(target.model_id, trace.started_at)
+        self._granted: int | None = None
+        self._reserved = False
         self._dispatched = False
         self._ended = False
         self.usage: Usage | None = None
         self.output_bytes = 0
 
     async def reserve(self) -> None:
-        """Commit the attempt. Raises `OverloadedError` when the books cannot be written: then nothing may be spent."""
-        call, target = self._call, self._target
+        """Commit the attempt and hold its upper bound. Raises the `GatewayError` that says why nothing may be spent."""
+        asked = reservation(self._id, self._call, target=self._target, price=self._price)
         try:
-            await self._gateway.ledger.reserve(
-                Reservation(
-                    id=self._id,
-                    request_id=call.request_id,
-                    tenant_id=call.caller.principal.tenant_id,
-                    api_key_id=call.caller.principal.key_id,
-                    deployment_id=target.deployment_id,
-                    operation=call.operation,
-                    model_name=target.model_name,
-                    provider_name=target.provider_name,
-                    created_at=dt.datetime.now(dt.UTC),
-                )
-            )
+            self._granted = await self._gateway.ledger.reserve(asked)
         except LedgerUnavailableError as error:
-            self._ended = True
             raise OverloadedError("The ledger cannot be written at the moment, so no call is made.") from error
+        except BudgetExceededError as error:
+            raise BudgetRefusedError(error.refusal) from error
+        self._reserved = True
 
     async def complete(self) -> WholeReply:
         """Ask and wait for the whole answer. Raises `ProviderError`."""
@@ -111,7 +103,7 @@ class Attempt:
 
     async def _ask(self, deadlines: Deadlines) -> UpstreamResponse:
         """Send the request; an answer that is not 2xx becomes the error it stands for."""
-        request = self._adapter.build_request(self._call.wire, self._target)
+        request = self._adapter.build_request(limited(self._call, self._target, granted=self._granted), self._target)
         self._dispatched = True
         response = await self._gateway.transport.send(
             request, deadlines=deadlines, allow_private_network=self._target.allow_private_network
@@ -152,8 +144,8 @@ class Attempt:
         """End an attempt whose client left before the answer: a provider that was asked has read the input."""
         if self._dispatched:
             self.settle(Ending.CLIENT_LEFT)
-        else:
-            self.void("client_left")
+        elif self._reserved:
+            self.void("client_left")  # while it is being reserved, the ledger sees to it
 
     def fail(self) -> None:
         """End an attempt that a fault of our own broke off: what the provider was asked may have cost something."""

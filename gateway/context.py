@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import time
 from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
 
+from billing.budgets import BudgetRule
 from billing.pricing import PriceVersion
 from providers.types import Target, Usage, WireRequest
 from tenants.selectors import Principal
@@ -17,6 +19,8 @@ class Caller:
 
     principal: Principal
     approved: frozenset[str]
+    budgets: tuple[BudgetRule, ...]
+    zone: ZoneInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,10 @@ class Call:
     wire: WireRequest
     input_bytes: int
     """How long the client's input is, for counting what a provider does not report."""
+    max_output_tokens: int | None = None
+    """The client's own limit for each answer."""
+    choices: int = 1
+    """How many answers it asks for."""
     wants_usage_chunk: bool = False
     attribution: Attribution = Attribution()
 

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from django.db import DatabaseError, InterfaceError, connection
 
 from billing.pricing import PriceList
-from billing.selectors import load_prices
+from billing.selectors import budget_rules, load_prices
 from gateway.context import Caller
 from providers.selectors import Catalogue, approved_names, load_catalogue
 from tenants.selectors import config_revisions, find_principal
@@ -103,7 +104,10 @@ class Directory:
 
 def _load_caller(digest: bytes) -> Caller | None:
     principal = find_principal(digest)
-    return None if principal is None else Caller(principal, approved_names(principal.tenant_id))
+    if principal is None:
+        return None
+    tenant_id = principal.tenant_id
+    return Caller(principal, approved_names(tenant_id), budget_rules(tenant_id), ZoneInfo(principal.timezone))
 
 
 def _on_sound_connection(question: Callable[..., Result], *arguments: object) -> Result:

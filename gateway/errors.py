@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from billing.errors import Refusal
+from billing.money import usd
 from providers.errors import DeadlineError, Failure, ProviderError
 
 LONGEST_RETRY_AFTER_SECONDS = 120
@@ -85,6 +87,43 @@ class ValidationError(GatewayError):
 
 class CapabilityNotSupportedError(GatewayError):
     status, type, code = 400, "invalid_request_error", "capability_not_supported"
+
+
+class BudgetRefusedError(GatewayError):
+    """A hard budget has no room. 402, because OpenAI's SDKs would retry a 429 by themselves."""
+
+    status, type, code = 402, "insufficient_quota", "budget_exceeded"
+
+    def __init__(self, refusal: Refusal) -> None:
+        whose = f"{refusal.scope} {refusal.subject!r}" if refusal.subject else refusal.scope
+        resets = f" It begins anew at {refusal.resets_at:%Y-%m-%d %H:%M} UTC." if refusal.resets_at else ""
+        super().__init__(
+            f"The {refusal.period} budget of this {whose} is {usd(refusal.limit_nano_usd)} USD: "
+            f"{usd(refusal.spent_nano_usd)} are spent and {usd(refusal.reserved_nano_usd)} held by calls under way; "
+            f"this call may need {usd(refusal.needed_nano_usd)}.{resets}",
+            scope=refusal.scope,
+            subject=refusal.subject,
+            period=refusal.period,
+            limit_usd=usd(refusal.limit_nano_usd),
+            spent_usd=usd(refusal.spent_nano_usd),
+            reserved_usd=usd(refusal.reserved_nano_usd),
+            needed_usd=usd(refusal.needed_nano_usd),
+            resets_at=refusal.resets_at,
+        )
+        self.headers["x-should-retry"] = "false"
+        if refusal.spent_nano_usd + refusal.needed_nano_usd <= refusal.limit_nano_usd:
+            self.headers["Retry-After"] = "1"  # what other calls hold may come free
+
+
+class PriceUnknownError(GatewayError):
+    status, type, code = 402, "insufficient_quota", "price_unknown"
+
+    def __init__(self, model_name: str) -> None:
+        super().__init__(
+            f"The model {model_name!r} has no price, and a hard budget applies: an operator must set the price.",
+            param="model",
+        )
+        self.headers["x-should-retry"] = "false"
 
 
 class PayloadTooLargeError(GatewayError):

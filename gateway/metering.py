@@ -56,8 +56,11 @@ def settlement(
     if usage is None:
         source = UsageSource.LOCAL_COUNT
         usage = counted_usage(input_bytes=call.input_bytes, output_bytes=outcome.output_bytes)
+    units = usage.units
+    if price is not None and price.rate("requests"):
+        units = {**units, "requests": 1}
     trace.usage = usage
-    trace.cost_nano_usd = price.cost_nano_usd(usage.units) if price is not None else None
+    trace.cost_nano_usd = price.cost_nano_usd(units) if price is not None else None
     principal = call.caller.principal
     return Settlement(
         attempt_id=attempt_id,
@@ -82,7 +85,7 @@ def settlement(
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
-        units=usage.units,
+        units=units,
         provider_usage=msgspec.Raw(usage.raw) if usage.raw != b"{}" else NO_USAGE,
         usage_source=source.value,
         price_id=price.price_id if price is not None else None,

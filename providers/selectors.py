@@ -145,6 +145,8 @@ def _target(deployment: Deployment, secret: str | None) -> Target:
         allow_private_network=provider.allow_private_network,
         secret=secret,
         upstream_model=deployment.upstream_model,
+        context_window=deployment.model.context_window,
+        max_output_tokens=deployment.model.max_output_tokens,
     )
 
 

@@ -22,6 +22,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     allow_private_network: bool
     secret: str | None
     upstream_model: str
+    context_window: int | None = None
+    max_output_tokens: int | None = None
 
 
 class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,8 @@ class WireRequest(msgspec.Struct, frozen=True, kw_only=True):
     operation: str
     members: Mapping[str, msgspec.Raw]
     stream: bool = False
+    max_output_tokens: int | None = None
+    """The limit to send for each answer in place of the client's own; None: leave the request as it is."""
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):

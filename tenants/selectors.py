@@ -20,7 +20,9 @@ class Principal:
     tenant_id: int
     tenant_name: str
     tenant_active: bool
+    timezone: str
     project_id: int | None
+    project_name: str
     user: str
     scopes: frozenset[str]
     networks: tuple[IpNetwork, ...]
@@ -33,7 +35,7 @@ class Principal:
 
 def find_principal(digest: bytes) -> Principal | None:
     """Look up a key by its digest; revoked and unknown keys are both None. One query."""
-    key = ApiKey.objects.select_related("tenant").filter(digest=digest, revoked_at=None).first()
+    key = ApiKey.objects.select_related("tenant", "project").filter(digest=digest, revoked_at=None).first()
     if key is None:
         return None
     return Principal(
@@ -42,7 +44,9 @@ def find_principal(digest: bytes) -> Principal | None:
         tenant_id=key.tenant_id,
         tenant_name=key.tenant.name,
         tenant_active=key.tenant.status == TenantStatus.ACTIVE,
+        timezone=key.tenant.timezone,
         project_id=key.project_id,
+        project_name=key.project.name if key.project is not None else "",
         user=key.user,
         scopes=frozenset(key.scopes),
         networks=tuple(ipaddress.ip_network(network) for network in key.ip_allow_list),

@@ -107,6 +107,8 @@ def _read(request: DataPlaneRequest) -> Call:
         needs=_needs(body, stream=stream),
         wire=WireRequest(operation="chat", members=members, stream=stream),
         input_bytes=len(members["messages"]) + (len(members["tools"]) if body.tools else 0),
+        max_output_tokens=body.max_completion_tokens or body.max_tokens,
+        choices=body.n or 1,
         wants_usage_chunk=bool(body.stream_options and body.stream_options.include_usage),
         attribution=attribution(
             request.META, user=body.user, metadata=body.metadata, default_user=trace.caller.principal.user

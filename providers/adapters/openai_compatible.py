@@ -23,6 +23,9 @@ GATEWAY_MEMBERS = frozenset({"async"})
 
 PATHS = {"chat": "/chat/completions", "embeddings": "/embeddings"}
 
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+"""Every server of this protocol knows the older name; the newer one is used where the client uses it."""
+
 TOKEN_COUNT_LIMIT = 1_000_000_000
 """No call uses a billion tokens; a larger figure is a provider's fault and is not believed."""
 
@@ -207,6 +210,9 @@ class OpenAICompatibleAdapter:
             name: value for name, value in request.members.items() if name not in GATEWAY_MEMBERS
         }
         members["model"] = target.upstream_model
+        if request.max_output_tokens is not None:
+            name = next((name for name in OUTPUT_LIMITS if name in members), OUTPUT_LIMITS[0])
+            members[name] = request.max_output_tokens
         if request.stream:
             members["stream_options"] = _with_usage(members.get("stream_options"))
         self.adjust(members)

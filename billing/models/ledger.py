@@ -1,40 +1,16 @@
-"""Prices, and the ledger's rows: an attempt for each call to a provider, a usage record for each charge."""
+"""The ledger's rows: an attempt for each call to a provider, a usage record for each charge."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.utils.timezone import now
 
-from billing.money import usd_per_million
-from billing.pricing import UNITS
-from providers.models import Deployment, Model
-from tenants.models import ApiKey, Operator, Project, Tenant
-
-
-class Price(models.Model):
-    """A model's prices from a moment on. Never edited: a change is a later row."""
-
-    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="prices")
-    valid_from = models.DateTimeField(default=now)
-    rates = models.JSONField(help_text="Pico-USD for one unit, by unit.")
-    created_at = models.DateTimeField(default=now, editable=False)
-    created_by = models.ForeignKey(
-        Operator, on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
-    )
-
-    class Meta:
-        ordering = ["model__name", "-valid_from"]
-        constraints = [models.UniqueConstraint(fields=["model", "valid_from"], name="price_once_per_moment")]
-
-    def __str__(self) -> str:
-        return f"{self.model.name} from {self.valid_from:%Y-%m-%d %H:%M}"
-
-    def usd_per_million(self) -> dict[str, str]:
-        """The rates as people quote them: USD per million units, in the vocabulary's order."""
-        return {unit: usd_per_million(self.rates[unit]) for unit in UNITS if unit in self.rates}
+from billing.models.prices import Price
+from providers.models import Deployment
+from tenants.models import ApiKey, Project, Tenant
 
 
 class AttemptState(models.TextChoices):
@@ -64,6 +40,9 @@ class Attempt(models.Model):
     provider_name = models.CharField(max_length=100)
     state = models.CharField(max_length=8, choices=AttemptState.choices, default=AttemptState.OPEN)
     failure = models.CharField(max_length=32, blank=True, help_text="Why it was voided.")
+    reserved_nano_usd = models.BigIntegerField(default=0, help_text="The most it may cost, held in each window.")
+    max_output_tokens = models.BigIntegerField(null=True, help_text="The limit that was sent along.")
+    windows = ArrayField(models.BigIntegerField(), default=list, help_text="The budget windows it is held in.")
     created_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
 
