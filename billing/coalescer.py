@@ -25,6 +25,7 @@ class Coalescer(Generic[Row, Result]):
         self._write = write
         self._waiting: list[tuple[Row, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
+        self._under_way = 0
 
     def add(self, row: Row) -> asyncio.Future[Result]:
         """Queue a row; the future is done when it is committed, or carries why it is not."""
@@ -44,14 +45,31 @@ class Coalescer(Generic[Row, Result]):
         while self._worker is not None:
             await asyncio.shield(self._worker)
 
+    async def abandon(self) -> int:
+        """Stop writing and cancel what is queued; how many rows were not written, or not known to be."""
+        unwritten = self._under_way + len(self._waiting)
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker])
+        return unwritten
+
     async def _drain(self) -> None:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
+                self._under_way = len(batch)
                 outcomes: Sequence[Result | Exception] = [RuntimeError("The batch's writer broke.")] * len(batch)
                 try:
                     outcomes = await self._write([row for row, _ in batch])
+                except asyncio.CancelledError:
+                    for _, future in batch:
+                        future.cancel()
+                    raise
                 finally:
+                    self._under_way = 0
                     _deliver(batch, outcomes)
         finally:
             self._worker = asyncio.get_running_loop().create_task(self._drain()) if self._waiting else None
@@ -59,7 +77,7 @@ class Coalescer(Generic[Row, Result]):
 
 def _deliver(batch: list[tuple[Row, asyncio.Future[Result]]], outcomes: Sequence[Result | Exception]) -> None:
     for (_, future), outcome in zip(batch, outcomes, strict=True):
-        if future.cancelled():
+        if future.done():  # cancelled, by whom it is for or with its batch
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)

@@ -7,49 +7,28 @@ the answer does not wait for the books, and a row is kept until the database has
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
-import os
 import random
-import time
 from collections.abc import Sequence
 
 import msgspec
 
 from billing import sql
-from billing.budgets import Hold
 from billing.coalescer import Coalescer
 from billing.connection import CONNECTION_ERRORS, StatementConnection, StatementError
+from billing.entries import Reservation, Settlement, Void
 from billing.errors import BudgetExceededError, LedgerUnavailableError, Refusal
-from billing.estimates import SMALLEST_ANSWER_TOKENS
+from billing.flight_recorder import FlightRecorder
 
 logger = logging.getLogger(__name__)
 
 RESERVE_TRIES = 3
 END_PAUSE_SECONDS = 0.2
 END_PAUSE_LONGEST_SECONDS = 5.0
+CLOSE_SECONDS = 15.0
+"""How long a process that ends waits for a database that is away. Its flight recorder has what is not written then."""
 
 _encode = msgspec.json.encode
-
-
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt's row as it is committed before dispatch."""
-
-    id: str
-    request_id: str
-    tenant_id: int
-    api_key_id: int
-    deployment_id: int
-    operation: str
-    model_name: str
-    provider_name: str
-    created_at: dt.datetime
-    fixed_nano_usd: int = 0
-    output_pico_usd: int = 0
-    max_output_tokens: int | None = None
-    smallest_output_tokens: int = SMALLEST_ANSWER_TOKENS
-    may_shrink: bool = False
-    holds: list[Hold] = []
 
 
 class _Answer(msgspec.Struct):
@@ -60,63 +39,14 @@ class _Answer(msgspec.Struct):
     refused: Refusal | None = None
 
 
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """A charge: `billing.models.UsageRecord` says what each field means."""
-
-    attempt_id: str
-    created_at: dt.datetime
-    request_id: str
-    tenant_id: int
-    project_id: int | None
-    api_key_id: int
-    user: str
-    conversation: str
-    agent: str
-    agent_type: str
-    operation: str
-    requested_model: str
-    model_name: str
-    provider_name: str
-    upstream_model: str
-    stream: bool
-    ending: str
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
-    units: dict[str, int]
-    provider_usage: msgspec.Raw
-    usage_source: str
-    price_id: int | None
-    cost_nano_usd: int
-    latency_ms: int
-    first_content_ms: int | None
-
-
-class Void(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that cost nothing, and why."""
-
-    attempt_id: str
-    failure: str
-
-
-def new_attempt_id() -> str:
-    """A UUIDv7 as 32 hexadecimal digits: made here, so that a reservation may be repeated, and ordered by time, so that
-    the index grows at its end."""
-    milliseconds = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10))
-    number = milliseconds << 80 | noise
-    number = number & ~(0xF << 76) | 0x7 << 76
-    number = number & ~(0x3 << 62) | 0x2 << 62
-    return f"{number:032x}"
-
-
 class Ledger:
     """The verbs, over three connections of its own: what ends must not wait behind what begins."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._reserving = StatementConnection(conninfo, {"reserve": sql.RESERVE})
+    def __init__(self, conninfo: str, recorder: FlightRecorder | None = None) -> None:
+        """With a recorder, every end is on file before it is queued: a sweep finds it there if this process dies."""
+        self._recorder = recorder
+        process_id = recorder.process_id if recorder is not None else None
+        self._reserving = StatementConnection(conninfo, {"reserve": sql.reserve(process_id)})
         self._settling = StatementConnection(conninfo, {"settle": sql.SETTLE})
         self._voiding = StatementConnection(conninfo, {"void": sql.VOID})
         self._reserve: Coalescer[Reservation, int | None] = Coalescer(self._write_reservations)
@@ -129,23 +59,36 @@ class Ledger:
 
         Raises `BudgetExceededError` or `LedgerUnavailableError`; then no provider may be called for it.
         """
+        if self._recorder is not None:
+            self._recorder.begin(reservation.id)
         committing = self._reserve.add(reservation)
         try:
             return await asyncio.shield(committing)
         except asyncio.CancelledError:  # the client left, and the row may be committed all the same
             committing.add_done_callback(lambda done: self._void_abandoned(reservation, done))
             raise
+        except (BudgetExceededError, LedgerUnavailableError):
+            self._forget(reservation.id)
+            raise
 
     def _void_abandoned(self, reservation: Reservation, committing: asyncio.Future[int | None]) -> None:
-        if committing.exception() is None:
+        if committing.cancelled():
+            return  # the ledger was closed first, and a sweep ends what was committed
+        if committing.exception() is not None:
+            self._forget(reservation.id)
+        else:
             self.void(Void(attempt_id=reservation.id, failure="client_left"))
 
     def settle(self, settlement: Settlement) -> asyncio.Future[None]:
         """End an attempt with a charge. The future need not be awaited: the row is written again until it is taken."""
+        if self._recorder is not None:
+            self._recorder.settled(settlement)
         return self._settle.add(settlement)
 
     def void(self, void: Void) -> asyncio.Future[None]:
         """End an attempt that cost nothing."""
+        if self._recorder is not None:
+            self._recorder.voided(void)
         return self._void.add(void)
 
     @property
@@ -154,11 +97,21 @@ class Ledger:
         return self._settle.pending + self._void.pending
 
     async def close(self) -> None:
-        """Write what is queued, then let go of the connections."""
-        for coalescer in (self._reserve, self._settle, self._void):
-            await coalescer.idle()
+        """Write what is queued, for `CLOSE_SECONDS` at most, then let go of the connections."""
+        coalescers = (self._reserve, self._settle, self._void)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                for coalescer in coalescers:
+                    await coalescer.idle()
+        except TimeoutError:
+            unwritten = sum([await coalescer.abandon() for coalescer in coalescers])
+            logger.error("ledger.closed_with_rows", extra={"rows": unwritten})
         for connection in (self._reserving, self._settling, self._voiding):
             await connection.close()
+
+    def _forget(self, attempt_id: str) -> None:
+        if self._recorder is not None:
+            self._recorder.forget(attempt_id)
 
     async def _write_reservations(self, rows: list[Reservation]) -> Sequence[int | Exception | None]:
         for attempt in range(RESERVE_TRIES):
@@ -195,6 +148,8 @@ class Ledger:
         while True:
             try:
                 await connection.run(name, _encode(rows))
+                for row in rows:
+                    self._forget(row.attempt_id)
                 return [None] * len(rows)
             except StatementError as error:
                 if not error.may_retry and len(rows) > 1:

@@ -73,6 +73,26 @@ class Finding:
     examples: tuple[tuple[object, ...], ...]
 
 
+@dataclass(frozen=True)
+class Exposure:
+    """What a provider may ask for calls whose process died without leaving a trace of what became of them."""
+
+    provider_name: str
+    attempts: int
+    bound_nano_usd: int
+
+
+def exposures() -> list[Exposure]:
+    """The calls that tenants were not charged for because nobody knows what they cost. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT attempt.provider_name, count(*), sum(attempt.reserved_nano_usd)::bigint
+            FROM billing_usagerecord charge JOIN billing_attempt attempt ON attempt.id = charge.attempt_id
+            WHERE charge.usage_source = 'unknown' GROUP BY 1 ORDER BY 1"""
+        )
+        return [Exposure(*row) for row in cursor.fetchall()]
+
+
 def verify() -> list[Finding]:
     """Run every check over one snapshot of the books."""
     findings = []

@@ -6,8 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from billing.entries import Void, new_attempt_id
 from billing.errors import BudgetExceededError, LedgerUnavailableError
-from billing.ledger import Void, new_attempt_id
+from billing.flight_recorder import Dispatch
 from billing.models import Ending
 from gateway import metering
 from gateway.context import Call, Trace
@@ -30,6 +31,9 @@ DEADLINES = {
     "chat": Deadlines(idle=180.0, total=180.0),
     "embeddings": Deadlines(idle=60.0, total=60.0),
 }
+PROGRESS_SECONDS = 1.0
+"""How old the count of a stream's output may be that is left when this process is killed."""
+
 STREAM_DEADLINES = Deadlines(idle=60.0, total=600.0)
 
 
@@ -50,6 +54,7 @@ class Attempt:
         self._ended = False
         self.usage: Usage | None = None
         self.output_bytes = 0
+        self._next_progress = 0.0
 
     async def reserve(self) -> None:
         """Commit the attempt and hold its upper bound. Raises the `GatewayError` that says why nothing may be spent."""
@@ -59,6 +64,7 @@ class Attempt:
         except LedgerUnavailableError as error:
             raise OverloadedError("The ledger cannot be written at the moment, so no call is made.") from error
         except BudgetExceededError as error:
+            self._ended = True  # nothing was committed, so there is nothing to void
             raise BudgetRefusedError(error.refusal) from error
         self._reserved = True
 
@@ -104,6 +110,7 @@ class Attempt:
     async def _ask(self, deadlines: Deadlines) -> UpstreamResponse:
         """Send the request; an answer that is not 2xx becomes the error it stands for."""
         request = self._adapter.build_request(limited(self._call, self._target, granted=self._granted), self._target)
+        self._gateway.recorder.dispatched(self._id, self._dispatch())
         self._dispatched = True
         response = await self._gateway.transport.send(
             request, deadlines=deadlines, allow_private_network=self._target.allow_private_network
@@ -117,6 +124,29 @@ class Attempt:
         if self._target.secret:  # a provider that quotes our credential must not have it passed on or logged
             body = body.replace(self._target.secret.encode(), b"[credential]")
         raise self._adapter.parse_error(response.status, headers=response.headers, body=body)
+
+    def progress(self) -> None:
+        """Put on file how much the model has said: at its first content, then once in `PROGRESS_SECONDS`."""
+        now = time.monotonic()
+        if now >= self._next_progress and self.output_bytes and not self._ended:
+            self._next_progress = now + PROGRESS_SECONDS
+            self._gateway.recorder.progressed(self._id, self.output_bytes)
+
+    def _dispatch(self) -> Dispatch:
+        """What a charge needs to know should this process not live to write it."""
+        call, attribution = self._call, self._call.attribution
+        return Dispatch(
+            input_bytes=call.input_bytes,
+            stream=call.wire.stream,
+            project_id=call.caller.principal.project_id,
+            user=attribution.user,
+            conversation=attribution.conversation,
+            agent=attribution.agent,
+            agent_type=attribution.agent_type,
+            requested_model=call.requested_model,
+            upstream_model=self._target.upstream_model,
+            price_id=self._price.price_id if self._price is not None else None,
+        )
 
     def settle(self, ending: Ending) -> None:
         """End the attempt with what it cost."""

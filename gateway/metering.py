@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from billing.ledger import Settlement
+from billing.counting import counted_usage, with_call_fee
+from billing.entries import Settlement
 from billing.models import Ending, UsageSource
 from billing.pricing import PriceVersion
 from gateway.context import Call, Trace
 from providers.types import Target, Usage
-
-BYTES_PER_TOKEN = 4
-"""English prose in the tokenizers of 2026 is 3.9 to 4.6 bytes a token. Used only where a provider reports nothing."""
 
 NO_USAGE = msgspec.Raw(b"{}")
 
@@ -24,22 +22,6 @@ class Outcome(NamedTuple):
     ending: Ending
     usage: Usage | None
     output_bytes: int
-
-
-def count_tokens(size_bytes: int) -> int:
-    """Tokens in a text of this size, rounded up."""
-    return -(-size_bytes // BYTES_PER_TOKEN)
-
-
-def counted_usage(*, input_bytes: int, output_bytes: int) -> Usage:
-    """Usage as the gateway counts it when the provider did not say."""
-    input_tokens, output_tokens = count_tokens(input_bytes), count_tokens(output_bytes)
-    units = {"input": input_tokens, "output": output_tokens}
-    return Usage(
-        units={unit: count for unit, count in units.items() if count},
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-    )
 
 
 def settlement(
@@ -56,9 +38,7 @@ def settlement(
     if usage is None:
         source = UsageSource.LOCAL_COUNT
         usage = counted_usage(input_bytes=call.input_bytes, output_bytes=outcome.output_bytes)
-    units = usage.units
-    if price is not None and price.rate("requests"):
-        units = {**units, "requests": 1}
+    units = with_call_fee(usage.units, price)
     trace.usage = usage
     trace.cost_nano_usd = price.cost_nano_usd(units) if price is not None else None
     principal = call.caller.principal

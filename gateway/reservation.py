@@ -7,8 +7,8 @@ import datetime as dt
 import msgspec
 
 from billing.budgets import CallFacts, holds_for
+from billing.entries import Reservation
 from billing.estimates import OUTPUT_TOKENS_WHEN_UNKNOWN, estimate, input_token_bound
-from billing.ledger import Reservation
 from billing.pricing import PriceVersion
 from gateway.context import Call
 from gateway.errors import PriceUnknownError

@@ -104,6 +104,7 @@ class StreamReply:
                 data = data.replace(NULL_USAGE, b"")
             self._last_data = data
             frames.append(b"data: %b\n\n" % data)
+        attempt.progress()
         return b"".join(frames)
 
     def _closing(self) -> bytes:

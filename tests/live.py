@@ -52,6 +52,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+NO_SWEEPS = {"HEARTBEAT_SECONDS": "3600", "PROCESS_DEAD_SECONDS": "7200"}
+"""A server of the whole session must not end what another test leaves open for its own sweep to find."""
+
+
 class LiveServer:
     """One web process on a free port, over the worker's own database and Redis."""
 
@@ -66,7 +70,7 @@ class LiveServer:
             self.process = subprocess.Popen(
                 [sys.executable, *COMMANDS[server], port_option, str(self.port)],
                 cwd=ROOT,
-                env={**os.environ, "DJANGO_SETTINGS_MODULE": "gateway.settings", **environment},
+                env={**os.environ, "DJANGO_SETTINGS_MODULE": "gateway.settings", **NO_SWEEPS, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -17,6 +17,31 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='GatewayProcess',
+            fields=[
+                ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ('host', models.CharField(max_length=255)),
+                ('pid', models.IntegerField()),
+                ('started_at', models.DateTimeField()),
+                ('beat_at', models.DateTimeField(help_text="When it last said that it lives, by the database's clock.")),
+                ('recorder', models.CharField(help_text='Its flight recorder: a file on its own host.', max_length=4096)),
+            ],
+            options={
+                'verbose_name_plural': 'gateway processes',
+                'ordering': ['started_at'],
+            },
+        ),
+        migrations.AddField(
+            model_name='attempt',
+            name='process',
+            field=models.UUIDField(help_text='The process that made it, if it said so.', null=True),
+        ),
+        migrations.AlterField(
+            model_name='usagerecord',
+            name='usage_source',
+            field=models.CharField(choices=[('provider_final', 'Reported by the provider'), ('local_count', 'Counted by the gateway'), ('unknown', 'Unknown, not charged')], max_length=16),
+        ),
         migrations.AddField(
             model_name='attempt',
             name='max_output_tokens',

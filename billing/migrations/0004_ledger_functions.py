@@ -5,7 +5,7 @@ from django.db import migrations
 from tenants.config_triggers import announce
 
 RESERVE = """
-CREATE FUNCTION ledger_reserve(calls jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION ledger_reserve(calls jsonb, caller uuid) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     call record;
     binding record;
@@ -17,9 +17,9 @@ DECLARE
 BEGIN
     -- Calls that no budget is about: nothing to gate.
     INSERT INTO billing_attempt (id, request_id, tenant_id, api_key_id, deployment_id, operation, model_name,
-        provider_name, state, failure, created_at, reserved_nano_usd, windows, max_output_tokens)
+        provider_name, state, failure, created_at, reserved_nano_usd, windows, max_output_tokens, process)
     SELECT id, request_id, tenant_id, api_key_id, deployment_id, operation, model_name,
-        provider_name, 'open', '', created_at, 0, '{}', max_output_tokens
+        provider_name, 'open', '', created_at, 0, '{}', max_output_tokens, caller
     FROM jsonb_to_recordset(calls) AS row(id uuid, request_id text, tenant_id bigint, api_key_id bigint,
         deployment_id bigint, operation text, model_name text, provider_name text, created_at timestamptz,
         max_output_tokens bigint, holds jsonb)
@@ -91,9 +91,9 @@ BEGIN
             ceiling_nano_usd = greatest(known.ceiling_nano_usd, held.ceiling)
         FROM ledger_windows(call.holds) AS held WHERE known.id = held.id;
         INSERT INTO billing_attempt (id, request_id, tenant_id, api_key_id, deployment_id, operation, model_name,
-            provider_name, state, failure, created_at, reserved_nano_usd, windows, max_output_tokens)
+            provider_name, state, failure, created_at, reserved_nano_usd, windows, max_output_tokens, process)
         VALUES (call.id, call.request_id, call.tenant_id, call.api_key_id, call.deployment_id, call.operation,
-            call.model_name, call.provider_name, 'open', '', call.created_at, amount, window_ids, tokens);
+            call.model_name, call.provider_name, 'open', '', call.created_at, amount, window_ids, tokens, caller);
         answers := answers || jsonb_build_object('place', call.place, 'tokens', tokens);
     END LOOP;
     RETURN answers;
@@ -208,7 +208,7 @@ class Migration(migrations.Migration):
     operations = [
         announce("billing_budget", "tenants"),
         migrations.RunSQL(WINDOWS, "DROP FUNCTION ledger_windows(jsonb)"),
-        migrations.RunSQL(RESERVE, "DROP FUNCTION ledger_reserve(jsonb)"),
+        migrations.RunSQL(RESERVE, "DROP FUNCTION ledger_reserve(jsonb, uuid)"),
         migrations.RunSQL(RELEASE, "DROP FUNCTION ledger_release(jsonb)"),
         migrations.RunSQL(SETTLE, "DROP FUNCTION ledger_settle(jsonb)"),
         migrations.RunSQL(VOID, "DROP FUNCTION ledger_void(jsonb)"),

@@ -42,6 +42,7 @@ class Attempt(models.Model):
     failure = models.CharField(max_length=32, blank=True, help_text="Why it was voided.")
     reserved_nano_usd = models.BigIntegerField(default=0, help_text="The most it may cost, held in each window.")
     max_output_tokens = models.BigIntegerField(null=True, help_text="The limit that was sent along.")
+    process = models.UUIDField(null=True, help_text="The process that made it, if it said so.")
     windows = ArrayField(models.BigIntegerField(), default=list, help_text="The budget windows it is held in.")
     created_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)
@@ -63,6 +64,7 @@ class UsageSource(models.TextChoices):
 
     PROVIDER_FINAL = "provider_final", "Reported by the provider"
     LOCAL_COUNT = "local_count", "Counted by the gateway"
+    UNKNOWN = "unknown", "Unknown, not charged"
 
 
 class Ending(models.TextChoices):

@@ -13,8 +13,9 @@ import pytest
 from django.conf import settings
 from django.db import ProgrammingError, transaction
 
+from billing.entries import Reservation, Settlement, Void, new_attempt_id
 from billing.errors import LedgerUnavailableError
-from billing.ledger import Ledger, Reservation, Settlement, Void, new_attempt_id
+from billing.ledger import Ledger
 from billing.models import Attempt, UsageRecord
 
 pytestmark = pytest.mark.django_db(transaction=True)
