@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 from billing.budgets import BudgetRule
 from billing.pricing import PriceVersion
+from gateway.limit_buckets import Lease
 from providers.types import Target, Usage, WireRequest
-from tenants.selectors import Principal
+from tenants.selectors import Principal, RateLimitRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Caller:
     principal: Principal
     approved: frozenset[str]
     budgets: tuple[BudgetRule, ...]
+    rate_limits: tuple[RateLimitRule, ...]
     zone: ZoneInfo
 
 
@@ -75,6 +77,9 @@ class Trace:
     usage: Usage | None = None
     cost_nano_usd: int | None = None
     """None while nothing is charged, and for a model without a price: that is unknown, not free."""
+    lease: Lease | None = None
+    """What rate limits count for the request until it is over."""
+    limit_headers: dict[str, str] = field(default_factory=dict)
     status: int = 0
     error_code: str = ""
 

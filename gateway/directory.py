@@ -20,7 +20,7 @@ from billing.pricing import PriceList
 from billing.selectors import budget_rules, load_prices
 from gateway.context import Caller
 from providers.selectors import Catalogue, approved_names, load_catalogue
-from tenants.selectors import config_revisions, find_principal
+from tenants.selectors import config_revisions, find_principal, rate_limit_rules
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,13 @@ def _load_caller(digest: bytes) -> Caller | None:
     if principal is None:
         return None
     tenant_id = principal.tenant_id
-    return Caller(principal, approved_names(tenant_id), budget_rules(tenant_id), ZoneInfo(principal.timezone))
+    return Caller(
+        principal,
+        approved_names(tenant_id),
+        budget_rules(tenant_id),
+        rate_limit_rules(tenant_id),
+        ZoneInfo(principal.timezone),
+    )
 
 
 def _on_sound_connection(question: Callable[..., Result], *arguments: object) -> Result:

@@ -126,6 +126,18 @@ class PriceUnknownError(GatewayError):
         self.headers["x-should-retry"] = "false"
 
 
+class RateLimitedError(GatewayError):
+    """A rate limit has no room. OpenAI's SDKs wait as told and ask again, unless that can never help."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_seconds: int, may_retry: bool, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.headers["Retry-After"] = str(min(LONGEST_RETRY_AFTER_SECONDS, max(1, retry_after_seconds)))
+        if not may_retry:
+            self.headers["x-should-retry"] = "false"
+
+
 class PayloadTooLargeError(GatewayError):
     status, type, code = 413, "invalid_request_error", "payload_too_large"
 

@@ -33,7 +33,11 @@ Send = Callable[[Message], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-EXPOSED_HEADERS = b"x-request-id, x-gateway-provider, x-gateway-model, x-gateway-cost-usd, retry-after"
+EXPOSED_HEADERS = (
+    b"x-request-id, x-gateway-provider, x-gateway-model, x-gateway-cost-usd, retry-after, x-gateway-ratelimit, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 
 
 class ClientLeft(Exception):
@@ -81,6 +85,8 @@ class DataPlaneHandler:
             trace.error_code = "client_left"
         finally:
             watcher.cancel()
+            if trace.lease is not None:
+                self._gateway.limits.finish(trace)
             if trace.caller is not None:
                 self._gateway.in_flight.discard((trace.caller.principal.tenant_id, trace.request_id))
             self._gateway.observer.finished(trace)

@@ -3,6 +3,7 @@
 who      endpoints authenticate the key and parse the body into a `Call`
 may I    is the model approved for this tenant, and can it do what is asked
 where    which deployments may answer, best first
+so much  every rate limit has room, in one round trip
 can I    the ledger commits an attempt before any byte leaves
 ask      the adapter writes the request, the transport carries it
 hear     the adapter reads the answer, metering counts it
@@ -25,4 +26,5 @@ if TYPE_CHECKING:
 async def answer(gateway: Gateway, call: Call, *, trace: Trace) -> WholeReply | StreamReply:
     """Answer a call. Raises `gateway.errors.GatewayError`."""
     targets = candidates(gateway.directory.catalogue, call)
+    await gateway.limits.admit(call, trace, targets=targets)
     return await first_answer(gateway, call, trace=trace, targets=targets)

@@ -45,6 +45,8 @@ def describe(response: HttpResponse, trace: Trace) -> None:
         headers["x-gateway-model"] = trace.target.model_name
     if trace.cost_nano_usd is not None:
         headers["x-gateway-cost-usd"] = usd(trace.cost_nano_usd)
+    for name, value in trace.limit_headers.items():
+        headers[name] = value
     headers["x-gateway-overhead-ms"] = f"{(trace.elapsed_seconds() - trace.upstream_seconds) * 1000:.1f}"
 
 

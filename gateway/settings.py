@@ -102,9 +102,15 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", 
 # The data plane ----------------------------------------------------------------------------------------------------
 BODY_LIMIT_BYTES = _number("BODY_LIMIT_BYTES", 20 * 1024 * 1024)
 CORS_ORIGINS = frozenset(_list("CORS_ORIGINS", "*"))
+REDIS_TIMEOUT_MS = _number("REDIS_TIMEOUT_MS", 100)
 TRUSTED_PROXIES = tuple(ip_network(network) for network in _list("TRUSTED_PROXIES"))
 METRICS_DIR = _text("PROMETHEUS_MULTIPROC_DIR")
 METRICS_TOKEN = _text("METRICS_TOKEN")
+FLIGHT_DIR = DATA_DIR / "flight"
+HEARTBEAT_SECONDS = _number("HEARTBEAT_SECONDS", 5)
+PROCESS_DEAD_SECONDS = _number("PROCESS_DEAD_SECONDS", 15)
+if not 0 < 2 * HEARTBEAT_SECONDS <= PROCESS_DEAD_SECONDS:
+    raise ImproperlyConfigured("PROCESS_DEAD_SECONDS must be at least twice HEARTBEAT_SECONDS.")
 
 # Django ------------------------------------------------------------------------------------------------------------
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "*")

@@ -20,7 +20,18 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from tenants.models import ApiKey, Operator, Project, Role, Scope, Tenant, TenantStatus
+from tenants.models import (
+    LIMIT_FIELDS,
+    ApiKey,
+    LimitScope,
+    Operator,
+    Project,
+    RateLimit,
+    Role,
+    Scope,
+    Tenant,
+    TenantStatus,
+)
 from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, operator_of, utc
 from tenants.services import KeySettings, create_key, revoke_key, set_tenant_status
 
@@ -132,6 +143,39 @@ class ProjectAdmin(OperatorModelAdmin):
     empty_hint = "Projects are optional: they split a tenant's usage, and a key may belong to one."
 
     def get_readonly_fields(self, request: HttpRequest, obj: Project | None = None) -> tuple[Any, ...]:
+        return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
+
+
+@admin.register(RateLimit)
+class RateLimitAdmin(OperatorModelAdmin):
+    """How often and how much a tenant, or a part of it, may call; in force within two seconds."""
+
+    list_display = (
+        "tenant",
+        "scope",
+        "show_subject",
+        "requests_per_minute",
+        "requests_per_day",
+        "tokens_per_minute",
+        "tokens_per_day",
+        "concurrency",
+        "enabled",
+    )
+    list_display_links = ("tenant", "scope")
+    list_select_related = ("tenant",)
+    list_filter = (("tenant", AutocompleteSelectFilter), ("scope", ChoicesDropdownFilter), "enabled")
+    search_fields = ("tenant__name", "subject")
+    autocomplete_fields = ("tenant",)
+    fields = ("tenant", "scope", "subject", *LIMIT_FIELDS, "enabled", CREATED)
+    readonly_fields = (CREATED,)
+    may_be_deleted = True
+    empty_hint = "Without a rate limit a tenant may call as often as its budgets allow."
+
+    @display(description="Subject")
+    def show_subject(self, limit: RateLimit) -> str:
+        return limit.subject or ("-" if limit.scope == LimitScope.TENANT else "Each")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: RateLimit | None = None) -> tuple[Any, ...]:
         return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
 
 

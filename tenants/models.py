@@ -1,4 +1,4 @@
-"""Who may call: operators who run the platform, and tenants with their projects and API keys."""
+"""Who may call: operators who run the platform, and tenants with their projects, API keys and rate limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zoneinfo
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils.timezone import now
 
@@ -101,6 +101,7 @@ class Scope(models.TextChoices):
     CHAT = "chat", "Chat completions"
     EMBEDDINGS = "embeddings", "Embeddings"
     MODELS = "models", "Model list"
+    USAGE = "usage", "Usage and budgets"
 
 
 class ApiKey(models.Model):
@@ -144,6 +145,80 @@ class ApiKey(models.Model):
     def clean(self) -> None:
         if self.project is not None and self.project.tenant_id != self.tenant_id:
             raise ValidationError({"project": "This project belongs to another tenant."})
+
+
+class LimitScope(models.TextChoices):
+    """Whose calls a rate limit counts together."""
+
+    TENANT = "tenant", "The whole tenant"
+    PROJECT = "project", "A project"
+    USER = "user", "An end user"
+    KEY = "key", "An API key"
+
+
+LIMIT_FIELDS = ("requests_per_minute", "requests_per_day", "tokens_per_minute", "tokens_per_day", "concurrency")
+HIGHEST_LIMIT = 10_000_000
+"""Requests in a minute or a day, or calls at once: more was typed by mistake."""
+
+HIGHEST_TOKEN_LIMIT = 10_000_000_000
+"""Tokens in a minute or a day: the largest tenants of the large providers have a few hundred million a minute."""
+
+
+def _limit(help_text: str) -> models.PositiveIntegerField:
+    return models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(HIGHEST_LIMIT)],
+        help_text=help_text,
+    )
+
+
+def _token_limit(help_text: str) -> models.PositiveBigIntegerField:
+    return models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(HIGHEST_TOKEN_LIMIT)],
+        help_text=help_text,
+    )
+
+
+class RateLimit(models.Model):
+    """How often and how much a tenant, or a part of it, may call. What is left empty is not limited."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="rate_limits")
+    scope = models.CharField(max_length=16, choices=LimitScope.choices, default=LimitScope.TENANT)
+    subject = models.CharField(
+        max_length=256,
+        blank=True,
+        help_text="Which project, user or key, by name. Empty: each of them, counted on its own.",
+    )
+    requests_per_minute = _limit("In any 60 seconds.")
+    requests_per_day = _limit("In any 24 hours.")
+    tokens_per_minute = _token_limit("In and out together, in any 60 seconds.")
+    tokens_per_day = _token_limit("In and out together, in any 24 hours.")
+    concurrency = _limit("Calls at the same time, streams until their end.")
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=now, editable=False)
+
+    class Meta:
+        ordering = ["tenant__name", "scope", "subject"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "scope", "subject"], name="rate_limit_once"),
+            models.CheckConstraint(
+                condition=models.Q(*(models.Q((f"{name}__gte", 1)) | models.Q((name, None)) for name in LIMIT_FIELDS)),
+                name="rate_limits_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        subject = f" {self.subject}" if self.subject else ""
+        return f"{self.tenant.name}: {self.scope}{subject}"
+
+    def clean(self) -> None:
+        if self.scope == LimitScope.TENANT and self.subject:
+            raise ValidationError({"subject": "A limit of the whole tenant has no subject."})
+        if all(getattr(self, name) is None for name in LIMIT_FIELDS):
+            raise ValidationError({"requests_per_minute": "Set at least one limit: an empty one limits nothing."})
 
 
 class ConfigRevision(models.Model):

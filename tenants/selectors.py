@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 
-from tenants.models import ApiKey, ConfigRevision, Scope, TenantStatus
+from tenants.models import LIMIT_FIELDS, ApiKey, ConfigRevision, LimitScope, RateLimit, Scope, TenantStatus
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,6 +52,34 @@ def find_principal(digest: bytes) -> Principal | None:
         networks=tuple(ipaddress.ip_network(network) for network in key.ip_allow_list),
         expires_at=key.expires_at,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitRule:
+    """A rate limit as the hot path holds it; None is unlimited."""
+
+    id: int
+    scope: str
+    subject: str
+    requests_per_minute: int | None
+    requests_per_day: int | None
+    tokens_per_minute: int | None
+    tokens_per_day: int | None
+    concurrency: int | None
+
+    def subject_of(self, principal: Principal, *, user: str) -> str | None:
+        """Under which name a call of this key and end user is counted; None where the rule is not about it."""
+        if self.scope == LimitScope.TENANT:
+            return ""
+        names = {"project": principal.project_name, "user": user, "key": principal.key_name}
+        name = names[self.scope]
+        return name if name and self.subject in ("", name) else None
+
+
+def rate_limit_rules(tenant_id: int) -> tuple[RateLimitRule, ...]:
+    """The tenant's enabled rate limits. One query."""
+    rows = RateLimit.objects.filter(tenant=tenant_id, enabled=True).order_by("pk")
+    return tuple(RateLimitRule(**row) for row in rows.values("id", "scope", "subject", *LIMIT_FIELDS))
 
 
 def config_revisions() -> dict[str, int]:
