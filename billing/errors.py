@@ -34,3 +34,11 @@ class BudgetExceededError(Exception):
 
 class PriceError(ValueError):
     """A price that may not be stored, with the reason in words for the operator."""
+
+
+class BudgetError(ValueError):
+    """A budget or an extra that may not be stored, with the reason in words for the operator."""
+
+
+class UsageReportError(ValueError):
+    """A question about usage that is too large to be answered whole."""

@@ -15,6 +15,11 @@ PICO_PER_USD_PER_MILLION = 1_000_000
 HIGHEST_PRICE_USD = Decimal("100000")
 """Per million units. The dearest model of 2026 costs 600; a figure beyond this was typed per unit by mistake."""
 
+HIGHEST_AMOUNT_USD = Decimal("10000000")
+"""Of a budget's limit. More than ten million a period was typed in the wrong unit, and would be no limit."""
+
+NANO_USD = Decimal("1e-9")
+
 
 def pico_from_usd_per_million(text: str) -> int:
     """Turn a price such as "0.15" (USD per million units) into pico-USD per unit.
@@ -33,6 +38,24 @@ def pico_from_usd_per_million(text: str) -> int:
     if pico != int(pico):
         raise ValueError(f"{text} is finer than a millionth of a USD per million units.")
     return int(pico)
+
+
+def nano_from_usd(text: str) -> int:
+    """Turn an amount such as "100" or "0.25" (USD) into nano-USD.
+
+    Raises ValueError for what is negative, not a number, finer than a nano-USD or beyond `HIGHEST_AMOUNT_USD`.
+    """
+    try:
+        amount = Decimal(text)
+    except (InvalidOperation, TypeError) as error:
+        raise ValueError(f"{text!r} is not an amount; write USD, such as 100 or 0.25.") from error
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f"{text!r} is not an amount: it must be zero or more.")
+    if amount > HIGHEST_AMOUNT_USD:
+        raise ValueError(f"{text} USD is beyond {HIGHEST_AMOUNT_USD}: was it meant in another unit?")
+    if amount % NANO_USD:
+        raise ValueError(f"{text} is finer than a billionth of a USD.")
+    return int(amount / NANO_USD)
 
 
 def usd_per_million(pico: int) -> str:

@@ -12,7 +12,7 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Price, UsageRecord
+from billing.models import BooksCheck, Price, UsageRecord
 from billing.usage_totals import sum_usage
 from providers.models import ApprovalState, Deployment, Lifecycle, Model, TenantApproval
 from providers.selectors import SERVING
@@ -25,6 +25,7 @@ SIDEBAR = (
         ("Tenants", "apartment", "tenants_tenant"),
         ("Projects", "folder", "tenants_project"),
         ("API keys", "key", "tenants_apikey"),
+        ("Rate limits", "speed", "tenants_ratelimit"),
         ("Approvals", "fact_check", "providers_tenantapproval"),
     )),
     ("Models", (
@@ -37,6 +38,11 @@ SIDEBAR = (
     ("Providers", (
         ("Providers", "dns", "providers_provider"),
         ("Credentials", "lock", "providers_credential"),
+    )),
+    ("Budgets", (
+        ("Budgets", "savings", "billing_budget"),
+        ("Budget windows", "history", "billing_budgetwindow"),
+        ("Budget alerts", "notifications", "billing_budgetalert"),
     )),
     ("Usage", (
         ("Usage", "monitoring", "billing_usagerecord"),
@@ -84,6 +90,7 @@ def fill_home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         requested_count=counts["requested"],
         may_decide=request.user.has_perm("providers.change_tenantapproval"),
         today=sum_usage(UsageRecord.objects.filter(created_at__gte=midnight)),
+        books=BooksCheck.objects.first(),
         now=now,
         steps=_steps_left(counts),
         curl=_curl_line(),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from billing.admin import prices, usage
+from billing.admin import budget_history, budgets, prices, usage
 
-__all__ = ["prices", "usage"]
+__all__ = ["budget_history", "budgets", "prices", "usage"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from gateway.configuration.budgets import apply_budgets
 from gateway.configuration.document import KeyEntry, TenantEntry
 from gateway.configuration.errors import ConfigurationError, suggest
+from gateway.configuration.limits import apply_limits
 from gateway.configuration.report import NewKey, Report
 from gateway.configuration.rows import blame, put
 from gateway.configuration.source import Value
@@ -28,6 +30,8 @@ def apply_tenant(entry: TenantEntry, report: Report) -> None:
         _approve(tenant, entry.approved, report=report)
     for key in entry.keys or ():
         _apply_key(tenant, key, report=report)
+    apply_limits(tenant, entry.limits or (), report=report)
+    apply_budgets(tenant, entry.budgets or (), report=report)
 
 
 def _project(tenant: Tenant, name: Value, *, report: Report) -> Project:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
-from gateway.configuration.source import Entry, Value
+from gateway.configuration.source import Entry, Source, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +77,34 @@ class KeyEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetEntry:
+    """A budget; scope, subject and period tell it from the tenant's others."""
+
+    source: Entry
+    scope: str
+    subject: str
+    period: str
+    limit_nano_usd: int
+    hard: bool
+    alert_at: list[int]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitEntry:
+    """Rate limits of one scope and subject; `limits` has each by its field's name, None for unlimited."""
+
+    source: Source
+    value: Value
+    scope: str
+    subject: str
+    limits: dict[str, int | None]
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantEntry:
-    """A tenant with its projects, what it may use, and its keys."""
+    """A tenant with its projects, what it may use and spend, and its keys."""
 
     source: Entry
     name: str
@@ -87,6 +113,8 @@ class TenantEntry:
     currency: str
     projects: tuple[Value, ...] | None
     approved: tuple[Value, ...] | None
+    limits: tuple[LimitEntry, ...] | None
+    budgets: tuple[BudgetEntry, ...] | None
     keys: tuple[KeyEntry, ...] | None
 
 

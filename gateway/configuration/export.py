@@ -7,6 +7,8 @@ from typing import Any
 from django.utils import timezone
 
 from billing.models import Price
+from gateway.configuration.budgets import export_budgets
+from gateway.configuration.limits import export_limits
 from providers.models import (
     AgentType,
     ApprovalState,
@@ -87,6 +89,8 @@ def export_tenant(tenant: Tenant) -> Form:
         **form,
         "projects": list(tenant.projects.order_by("pk").values_list("name", flat=True)),
         "approved": [approval.target_name for approval in approvals.select_related("model", "group")],
+        "limits": export_limits(tenant),
+        "budgets": export_budgets(tenant),
         "keys": [_key(key) for key in keys],
     }
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from billing.errors import PriceError
 from billing.pricing import UNITS
 from billing.services import read_rates
+from gateway.configuration.budgets import read_budgets
 from gateway.configuration.document import (
     DeploymentEntry,
     Document,
@@ -19,6 +20,7 @@ from gateway.configuration.document import (
     ProviderEntry,
     TenantEntry,
 )
+from gateway.configuration.limits import read_limits
 from gateway.configuration.source import Entry, Value, read_source
 from gateway.settings import environment_secret
 from providers.models import Capability, Lifecycle, Strategy
@@ -26,7 +28,6 @@ from providers.registry import ADAPTERS
 from tenants.models import Scope, TenantStatus, validate_network
 
 _SECTIONS = ("providers", "models", "groups", "agent_types", "tenants")
-_UNENFORCED = "nothing would enforce this yet, so it is refused rather than ignored; take it out."
 
 
 class _Named(Protocol):
@@ -160,8 +161,7 @@ def _agent_types(value: Value | None) -> dict[str, Value] | None:
 def _tenant(value: Value) -> TenantEntry:
     entry = Entry(
         value,
-        ("name", "status", "timezone", "currency", "projects", "approved", "keys"),
-        unsupported={"limits": _UNENFORCED, "budgets": _UNENFORCED},
+        ("name", "status", "timezone", "currency", "projects", "approved", "limits", "budgets", "keys"),
     )
     return TenantEntry(
         source=entry,
@@ -171,6 +171,8 @@ def _tenant(value: Value) -> TenantEntry:
         currency=entry.text("currency", "USD"),
         projects=_names(entry.get("projects")),
         approved=_names(entry.get("approved")),
+        limits=read_limits(entry.get("limits")),
+        budgets=read_budgets(entry.get("budgets")),
         keys=_named_items(entry, "keys", read=_key),
     )
 

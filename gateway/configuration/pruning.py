@@ -9,7 +9,9 @@ from collections.abc import Iterable
 
 from gateway.configuration.apply_registry import deployment_subject
 from gateway.configuration.apply_tenants import approval_subject, key_subject
+from gateway.configuration.budgets import disable_budgets
 from gateway.configuration.document import Document, GroupEntry, ModelEntry, TenantEntry
+from gateway.configuration.limits import prune_limits
 from gateway.configuration.report import Report
 from providers.models import (
     AgentType,
@@ -63,6 +65,10 @@ def _prune_tenant(entry: TenantEntry, report: Report) -> None:
             if approval.target_name not in approved:
                 approval.delete()
                 report.pruned(approval_subject(tenant, approval.target_name), "deleted")
+    if entry.limits is not None:
+        prune_limits(tenant, entry.limits, report=report)
+    if entry.budgets is not None:
+        disable_budgets(tenant, entry.budgets, report=report)
     if entry.keys is not None:
         named = [key.name for key in entry.keys]
         for key in ApiKey.objects.filter(tenant=tenant, revoked_at=None).exclude(name__in=named):

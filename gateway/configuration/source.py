@@ -41,6 +41,11 @@ class Value:
         """Whether nothing is written here, which is the same as leaving the key out."""
         return self.node.tag == f"{_TAG}null"
 
+    @property
+    def is_mapping(self) -> bool:
+        """Whether keys and values are written here."""
+        return isinstance(self.node, yaml.MappingNode)
+
     def place_of(self, key: str) -> Place:
         """A plain value has no keys: whatever is wrong with what it names, it stands here."""
         return self.place

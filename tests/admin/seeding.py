@@ -6,11 +6,14 @@ import datetime as dt
 import random
 import uuid
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from django.db.models import Model as DjangoModel
 from django.utils import timezone
 
-from billing.models import Attempt, Price, UsageRecord
+from billing.budgets import window_of
+from billing.models import Attempt, Budget, BudgetAlert, BudgetOverride, BudgetWindow, Price, UsageRecord
+from billing.money import NANO_PER_USD
 from billing.pricing import PriceVersion
 from billing.services import read_rates, set_price
 from providers.credentials import store_credential
@@ -26,12 +29,12 @@ from providers.models import (
     TenantApproval,
 )
 from providers.services import propose_model
-from tenants.models import ApiKey, Operator, Project, Tenant
+from tenants.models import ApiKey, Operator, Project, RateLimit, Tenant
 from tests.factories import make_key, make_model, make_provider, unique
 
 SHOWN = (
     Operator, Tenant, Project, ApiKey, Provider, Credential, Model, Deployment, ModelGroup, AgentType, TenantApproval,
-    Price, Attempt, UsageRecord,
+    Price, Attempt, UsageRecord, RateLimit, Budget, BudgetWindow, BudgetAlert,
 )  # fmt: skip
 """Every model that has pages of its own."""
 
@@ -43,9 +46,10 @@ class Seeded:
     tenant: Tenant
     model: Model
     group: ModelGroup
+    budget: Budget
 
     def page_object(self, model: type[DjangoModel]) -> DjangoModel:
-        grown = {type(row): row for row in (self.tenant, self.model, self.group)}
+        grown = {type(row): row for row in (self.tenant, self.model, self.group, self.budget)}
         return grown.get(model) or model._default_manager.order_by("pk").first()
 
 
@@ -54,7 +58,9 @@ def begin() -> Seeded:
     provider = make_provider("https://api.example.com/v1", secret="sk-provider-secret-0001")
     model = make_model(provider, name="first-model")
     group = ModelGroup.objects.create(name="first-group")
-    return Seeded(Tenant.objects.create(name="first-tenant"), model, group)
+    tenant = Tenant.objects.create(name="first-tenant")
+    budget = Budget.objects.create(tenant=tenant, scope="user", period="day", limit_nano_usd=NANO_PER_USD)
+    return Seeded(tenant, model, group, budget)
 
 
 def grow(seeded: Seeded, count: int) -> None:
@@ -64,6 +70,7 @@ def grow(seeded: Seeded, count: int) -> None:
         Operator.objects.create(username=unique("person"), is_staff=True)
         project = Project.objects.create(tenant=tenant, name=unique("project"))
         other = Tenant.objects.create(name=unique("tenant"))
+        RateLimit.objects.create(tenant=other, requests_per_minute=60)
         key, _ = make_key(tenant, project=project)
         provider = make_provider("https://api.example.com/v1")
         credential = store_credential(provider, "sk-provider-secret-0002")
@@ -79,6 +86,26 @@ def grow(seeded: Seeded, count: int) -> None:
         moment = timezone.now() - dt.timedelta(days=number + 1)
         set_price(another, read_rates({"input": "1", "cache_read": "0.5"}), valid_from=moment)
         add_usage(key, deployment)
+        add_budgets(seeded.budget, other)
+
+
+def add_budgets(first: Budget, tenant: Tenant) -> None:
+    """Another tenant's budget, and a further user's window, alert and extra of the first one."""
+    now = timezone.now()
+    Budget.objects.create(tenant=tenant, limit_nano_usd=NANO_PER_USD, alert_at=[50])
+    window = add_window(first, subject=unique("u"), spent_nano_usd=NANO_PER_USD // 4)
+    BudgetAlert.objects.create(window=window, percent=20)
+    tomorrow = now + dt.timedelta(days=1)
+    operator = Operator.objects.first()
+    BudgetOverride.objects.create(
+        budget=first, extra_nano_usd=NANO_PER_USD, expires_at=tomorrow, reason="a launch", created_by=operator
+    )
+
+
+def add_window(budget: Budget, **fields: object) -> BudgetWindow:
+    """A window of the budget's period under way."""
+    starts_at, ends_at = window_of(budget.period, timezone.now(), zone=ZoneInfo(budget.tenant.timezone))
+    return BudgetWindow.objects.create(budget=budget, starts_at=starts_at, ends_at=ends_at, **fields)
 
 
 def attempt_id_at(moment: dt.datetime) -> uuid.UUID:

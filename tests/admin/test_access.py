@@ -12,6 +12,7 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import Model as DjangoModel
 from django.urls import URLPattern, URLResolver, reverse
 
+from billing.models import BudgetOverride
 from providers.models import GroupMember, LifecycleChange
 from tenants.models import Role
 from tests.admin.conftest import LogIn
@@ -21,9 +22,9 @@ SITE_PAGES = {
     "index": (), "password_change": (), "password_change_done": (), "jsi18n": (), "search": (),
     "app_list": ("tenants",),
 }  # fmt: skip
-DELETABLE = {"provider", "credential", "modelgroup", "agenttype"}
+DELETABLE = {"provider", "credential", "modelgroup", "agenttype", "ratelimit"}
 OWNERS_ONLY = {"operator", "credential"}
-LEDGER = {"attempt", "usagerecord"}
+LEDGER = {"attempt", "usagerecord", "budgetwindow", "budgetalert"}
 LOOKING = {"changelist", "change", "history"}
 
 
@@ -71,7 +72,7 @@ def model_pages(seeded: Seeded) -> Iterator[Page]:
 
 def everything() -> dict[str, list[Any]]:
     """All rows an operator could change, sessions and the time of the last login aside."""
-    tables: tuple[type[DjangoModel], ...] = (*SHOWN, GroupMember, LifecycleChange, LogEntry)
+    tables: tuple[type[DjangoModel], ...] = (*SHOWN, BudgetOverride, GroupMember, LifecycleChange, LogEntry)
     return {table._meta.label: list(table._default_manager.order_by("pk").values()) for table in tables}
 
 

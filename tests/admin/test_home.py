@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.models import BooksCheck
 from providers.models import Deployment, Model, TenantApproval
 from providers.services import approve_for_tenant, propose_model
 from tenants.models import Role
@@ -84,7 +85,7 @@ def test_an_empty_list_says_what_to_do_and_a_filtered_one_that_nothing_matches(
     assert empty.context["cl"].model_admin.empty_hint
     html = empty.content.decode()
     assert f"No {model._meta.verbose_name_plural}" in html
-    assert (add in html) == (model._meta.app_label != "billing" or model._meta.model_name == "price")
+    assert (add in html) == (model._meta.app_label != "billing" or model._meta.model_name in ("price", "budget"))
     assert f'"{add}' not in viewer.get(url).content.decode()
     filtered = viewer.get(url, {"q": "nothing"}).content.decode()
     assert "Nothing matches" in filtered
@@ -108,3 +109,15 @@ UPSTREAM = {
 def test_a_replaced_template_has_not_changed_upstream(name: str) -> None:
     upstream = (Path(unfold.__file__).parent / "templates" / name).read_bytes()
     assert hashlib.sha256(upstream).hexdigest()[:16] == UPSTREAM[name], "compare it with ours, then write the new hash"
+
+
+def test_the_books_say_how_they_stand(viewer: Client) -> None:
+    assert "Never checked: run <code>manage.py verify_money</code>" in viewer.get(HOME).content.decode()
+    moment = timezone.now()
+    BooksCheck.objects.create(ok=True, at=moment)
+    assert f"Books balance, checked at {moment:%Y-%m-%d %H:%M:%S} UTC" in viewer.get(HOME).content.decode()
+    broken = {"check": "M4 spent", "says": "A window has spent what it was charged.", "breaches": 2, "examples": []}
+    BooksCheck.objects.create(ok=False, findings=[broken])
+    html = viewer.get(HOME).content.decode()
+    assert "BROKEN" in html and "M4 spent" in html and "2 rows" in html
+    assert "Books balance" not in html

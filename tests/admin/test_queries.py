@@ -17,7 +17,8 @@ from django.urls import reverse
 from tests.admin.seeding import SHOWN, Seeded, begin, grow
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "admin_queries.json"
-ADDED_BY_FORM = [model for model in SHOWN if model._meta.model_name not in ("attempt", "usagerecord")]
+WRITTEN_BY_LEDGER = {"attempt", "usagerecord", "budgetwindow", "budgetalert"}
+ADDED_BY_FORM = [model for model in SHOWN if model._meta.model_name not in WRITTEN_BY_LEDGER]
 
 
 def pages(seeded: Seeded) -> dict[str, str]:

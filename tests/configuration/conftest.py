@@ -41,6 +41,8 @@ tenants:
         scopes: [chat]
         ip_allow_list: [192.0.2.0/24]
         expires_at: "2030-01-01T00:00:00Z"
+    budgets:
+      - {limit_usd: 100, alert_at: [80, 50]}
 """
 
 

@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from billing.models import Period
+from billing.models.budgets import HIGHEST_LIMIT_NANO_USD
+from billing.money import usd
 from billing.pricing import UNITS
 from gateway.configuration.apply import apply_document
 from gateway.configuration.export import export_document
@@ -60,6 +63,10 @@ def test_what_was_applied_comes_back(apply: Apply) -> None:
                 "currency": "USD",
                 "projects": ["web"],
                 "approved": ["small", "any"],
+                "limits": [],
+                "budgets": [
+                    {"scope": "tenant", "period": "month", "limit_usd": "100", "hard": True, "alert_at": [50, 80]}
+                ],
                 "keys": [
                     {
                         "name": "ci",
@@ -83,6 +90,10 @@ def test_applying_an_export_changes_nothing(apply: Apply, small: dict[str, Any],
     small["tenants"][0]["status"] = "suspended"
     small["providers"].append({"name": "off", "kind": "mock", "enabled": False})
     small["tenants"].append({"name": "empty"})
+    small["tenants"][0]["budgets"].append(
+        {"scope": "project", "subject": "web", "period": "day", "limit_usd": "0.000000001", "enabled": False}
+    )
+    small["tenants"][0]["budgets"].append({"scope": "user", "period": "total", "limit_usd": "5", "hard": False})
     apply(small)
     store_credential(Provider.objects.get(name="vendor"), "sk-another-secret", name="second")
     second = {"provider": "vendor", "upstream_model": "m", "credential": "second", "enabled": False}
@@ -128,6 +139,19 @@ KEYS = st.fixed_dictionaries(
         .map(lambda at: at.isoformat()),
     },
 )
+BUDGETS = st.fixed_dictionaries(
+    {
+        "scope": st.just("user"),
+        "subject": st.text(st.characters(codec="utf-8"), max_size=256).filter(str.isprintable),
+        "period": st.sampled_from(Period.values),
+        "limit_usd": st.integers(0, HIGHEST_LIMIT_NANO_USD).map(usd),
+    },
+    optional={
+        "hard": st.booleans(),
+        "alert_at": st.lists(st.integers(1, 1000), unique=True, max_size=3),
+        "enabled": st.booleans(),
+    },
+)
 DOCUMENTS = st.fixed_dictionaries(
     {
         "models": st.lists(
@@ -148,7 +172,12 @@ DOCUMENTS = st.fixed_dictionaries(
         "tenants": st.lists(
             st.fixed_dictionaries(
                 {"name": NAMES, "keys": st.lists(KEYS, max_size=3, unique_by=lambda key: key["name"])},
-                optional={"projects": st.lists(NAMES, unique=True, max_size=3)},
+                optional={
+                    "projects": st.lists(NAMES, unique=True, max_size=3),
+                    "budgets": st.lists(
+                        BUDGETS, max_size=3, unique_by=lambda budget: (budget["subject"], budget["period"])
+                    ),
+                },
             ),
             max_size=2,
             unique_by=lambda tenant: tenant["name"],

@@ -17,6 +17,7 @@ from tenants.models import ApiKey
 from tests.configuration.conftest import SMALL, Apply
 
 KEY = "tenants: [{name: a, keys: [{name: k, %s}]}]"
+BUDGET = "tenants: [{name: a, budgets: [{%s}]}]"
 MODEL = "models: [{name: m, capabilities: [chat], %s}]"
 DEPLOYMENT = "models: [{name: m, capabilities: [chat], deployments: [{provider: %s}]}]"
 PROVIDER = "providers: [{name: p, kind: openai, %s}]"
@@ -79,8 +80,23 @@ FIELDS = [
     ),
     ("groups: [{name: g, strategy: random}]", "groups[0].strategy: 'random' is not known here; there is priority."),
     ("groups: [{name: g, members: [a, a]}]", "groups[0].members[1]: 'a' stands here twice, first in line 1."),
-    ("tenants: [{name: a, limits: {rpm: 1}}]", "tenants[0].limits: nothing would enforce this yet"),
-    ("tenants: [{name: a, budgets: []}]", "tenants[0].budgets: nothing would enforce this yet"),
+    ("tenants: [{name: a, limits: {rpm: .nan}}]", "tenants[0].limits.rpm: write a whole number"),
+    ("tenants: [{name: a, limits: {rmp: 1}}]", "tenants[0].limits.rmp: the key 'rmp' is not known here; did you mean"),
+    ("tenants: [{name: a, limits: {}}]", "tenants[0].limits: set at least one of rpm"),
+    ("tenants: [{name: a, limits: [{scope: model, rpm: 1}]}]", "tenants[0].limits[0].scope: 'model' is not known"),
+    ("tenants: [{name: a, limits: [{rpm: 1}, {tpm: 1}]}]", "tenants[0].limits[1]: this scope and subject stand here"),
+    (BUDGET % "scope: tenant", "tenants[0].budgets[0]: the key 'limit_usd' is missing."),
+    (BUDGET % "limit_usd: -1", "tenants[0].budgets[0].limit_usd: '-1' is not an amount: it must be zero or more."),
+    (BUDGET % "limit_usd: .nan", "[0].limit_usd: '.nan' is not an amount; write USD, such as 100 or 0.25."),
+    (BUDGET % "limit_usd: NaN", "[0].limit_usd: 'NaN' is not an amount: it must be zero or more."),
+    (BUDGET % "limit_usd: much", "tenants[0].budgets[0].limit_usd: 'much' is not an amount; write USD"),
+    (BUDGET % "limit_usd: 1e12", "[0].limit_usd: 1e12 USD is beyond 10000000: was it meant in another unit?"),
+    (BUDGET % "limit_usd: 1e-10", "tenants[0].budgets[0].limit_usd: 1e-10 is finer than a billionth of a USD."),
+    (BUDGET % "limit_usd: 1, period: months", "[0].period: 'months' is not known here; did you mean 'month'?"),
+    (BUDGET % "limit_usd: 1, scope: team", "budgets[0].scope: 'team' is not known here"),
+    (BUDGET % "limit_usd: 1, hard: 'yes'", "budgets[0].hard: write true or false here, without quotes."),
+    (BUDGET % "limit_usd: 1, alert_at: [50, 50]", "budgets[0].alert_at[1]: 50 stands here twice."),
+    (BUDGET % "limit_usd: 1}, {limit_usd: 2", "budgets[1]: this budget stands here twice, first in line 1."),
     (KEY % "scopes: chat", "tenants[0].keys[0].scopes: write a list here, not a text."),
     (KEY % "scopes: [chats]", "tenants[0].keys[0].scopes[0]: 'chats' is not known here; did you mean 'chat'?"),
     (KEY % "ip_allow_list: [10.0.0.1/8]", "tenants[0].keys[0].ip_allow_list[0]: '10.0.0.1/8' is not an address"),
@@ -96,6 +112,9 @@ ROWS = [
     ("models: [{name: m, capabilities: []}]", "models[0].capabilities: This field cannot be blank."),
     (MODEL % "context_window: 0", "models[0].context_window: Ensure this value is greater than or equal to 1."),
     (MODEL % "context_window: 99999999999", "models[0].context_window: Ensure this value is less than or equal to"),
+    ("tenants: [{name: a, limits: {rpm: 0}}]", "tenants[0].limits.rpm: Ensure this value is greater than or equal to"),
+    ("tenants: [{name: a, limits: {rpm: -1}}]", "tenants[0].limits.rpm: Ensure this value is greater than or equal to"),
+    ("tenants: [{name: a, limits: [{subject: x, rpm: 1}]}]", "tenants[0].limits[0].subject: A limit of the whole"),
     (MODEL % "lifecycle: proposed, successor: n", "successor: no model is called 'n'; there is large, m, small."),
     (MODEL % "max_output_tokens: 5", "models[0]: m has no enabled deployment: add one before approving it."),
     (DEPLOYMENT % "vendr, upstream_model: m", "[0].provider: no provider is called 'vendr'; did you mean 'vendor'?"),
@@ -115,6 +134,10 @@ ROWS = [
     (KEY % "project: '?'", "tenants[0].keys[0].project: Use 1 to 100 letters"),
     (KEY % f"user: {'u' * 129}", "tenants[0].keys[0].user: Ensure this value has at most 128 characters"),
     (KEY % "secret: bsr_live_short", "tenants[0].keys[0].secret: a key is bsr_live_ followed by"),
+    (BUDGET % "limit_usd: 1, subject: x", "budgets[0].subject: A budget of the whole tenant has no subject."),
+    (BUDGET % "limit_usd: 1, scope: project, subject: x", "[0].subject: No project of this tenant is called 'x'."),
+    (BUDGET % "limit_usd: 1, scope: model, subject: any", "[0].subject: No model is called 'any'. A group is not"),
+    (BUDGET % "limit_usd: 1, alert_at: [0]", "budgets[0].alert_at: Item 1 in the array did not validate"),
     ("tenants: [{name: a, keys: [{name: '?'}]}]", "tenants[0].keys[0].name: Use 1 to 100 letters"),
 ]  # fmt: skip
 

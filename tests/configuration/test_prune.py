@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from billing.models import Price
+from billing.models import Budget, Price
 from providers.models import ApprovalState, Deployment, TenantApproval
 from providers.services import decide_approval
 from tenants.models import ApiKey, Project
@@ -59,3 +59,16 @@ def test_prune_keeps_what_operators_refused(apply: Apply, small: dict[str, Any])
     decide_approval(TenantApproval.objects.get(model__name="small"), ApprovalState.REJECTED, by=None)
     small["tenants"][0]["approved"] = ["any"]
     assert nothing(apply(small, prune=True))
+
+
+def test_prune_switches_budgets_off_and_keeps_what_they_counted(apply: Apply, small: dict[str, Any]) -> None:
+    apply(SMALL)
+    small["tenants"][0]["budgets"] = [{"scope": "key", "subject": "ci", "period": "day", "limit_usd": "1"}]
+    report = apply(small, prune=True)
+    assert report["created"] == ["budget of acme, key ci, day"]
+    assert report["pruned"] == ["budget of acme, tenant, month: disabled"]
+    assert Budget.objects.filter(enabled=False).get().scope == "tenant"
+    assert nothing(apply(small, prune=True))
+    del small["tenants"][0]["budgets"]
+    assert nothing(apply(small, prune=True)), "a tenant whose budgets the file does not speak of keeps them"
+    assert apply(SMALL)["changed"] == ["budget of acme, tenant, month: enabled"]
