@@ -75,7 +75,7 @@ class FakeOpenAI:
         self._server.loop.call_soon_threadsafe(self._application.release)
 
     def reset(self) -> None:
-        """Forget scripts and ended records."""
+        """Forget scripts and records."""
         self._scripts.clear()
         self._log.clear()
 
