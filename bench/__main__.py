@@ -58,7 +58,8 @@ def _bench(options: argparse.Namespace) -> Iterator[Bench]:
         if options.gateway_url:
             gateway = _given_gateway(options)
         else:
-            gateway, engines = stack.enter_context(private_gateway(direct.url, scratch))
+            own = stack.enter_context(private_gateway(direct.url, scratch))
+            gateway, engines = own.free, own.engines
         yield Bench(
             generator=generator,
             direct=direct,

@@ -24,12 +24,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Shape:
-    """How to ask: for so many seconds, or (None) one request per connection, started over `ramp_seconds`."""
+    """How to ask: for so many seconds, or (None) one request per connection, started over `ramp_seconds`.
+
+    `rate` is requests a second; None asks again as soon as an answer is complete.
+    """
 
     connections: int
     seconds: float | None = None
     ramp_seconds: float = 0.0
     warmup_requests: int = 0
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class LoadGenerator:
             options["header"] = f"Authorization: Bearer {target.key}"
         if shape.seconds is not None:
             options["seconds"] = shape.seconds
+        if shape.rate is not None:
+            options["rate"] = shape.rate
         command = [str(self._program), *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
         command += ["--stream"] if workload.content_events else []
         command += ["--once"] if shape.seconds is None else []

@@ -1,8 +1,10 @@
 /* A load generator for JSON and server-sent event answers: one thread, epoll, so that it costs far less CPU than the
- * gateway it loads. Each connection sends its next request when the answer to the last one is complete (closed loop).
+ * gateway it loads. Each connection sends its next request when the answer to the last one is complete (closed loop), or,
+ * with --rate, at set times: a request that finds no connection free waits, and its wait counts (open loop).
  *
  *   load_generator --url http://127.0.0.1:5005/v1/chat/completions --body request.json [--header 'Name: value']...
  *     --connections 8     how many at once
+ *     --rate R            requests a second, all connections together
  *     --requests N        end after N requests, all connections together
  *     --seconds S         start no request after S seconds
  *     --stream            the answer is a stream: it must end with [DONE]
@@ -21,6 +23,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 enum { EVENTS_AT_ONCE = 512, SCAN_INTERVAL_MS = 5, RETRY_US = 10000, READ_SIZE = 262144 };
@@ -42,6 +45,9 @@ static Buffer request;
 static int poller, live_connections, open_streams, max_open_streams;
 static long started, finished;
 static int64_t run_started_us;
+static Connection *connections;
+static int ticker = -1; /* with --rate: a timer that fires for each request */
+static long due;        /* how many requests should have begun by now */
 
 static bool may_start(void)
 {
@@ -75,6 +81,7 @@ static Outcome judge(const Answer *answer)
 }
 
 static void start_request(Connection *c);
+static void start_due(void);
 
 /* Books the request and, unless the run is over, starts the connection's next. */
 static void finish_request(Connection *c, Outcome outcome)
@@ -95,6 +102,9 @@ static void finish_request(Connection *c, Outcome outcome)
         disconnect(c);
     if (options.once || !may_start()) {
         end_connection(c);
+    } else if (options.rate) {
+        c->state = PAUSED;
+        start_due();
     } else if (outcome == GOOD) {
         start_request(c);
     } else { /* a gateway that refuses everything must not turn this into a busy loop */
@@ -155,6 +165,37 @@ static void start_request(Connection *c)
         send_request(c);
 }
 
+/* Starts the requests whose time has come on connections that are free, counting from when they should have begun. */
+static void start_due(void)
+{
+    for (int i = 0; i < options.connections && started < due && may_start(); i++) {
+        Connection *c = &connections[i];
+        if (c->state != PAUSED)
+            continue;
+        int64_t due_us = run_started_us + (int64_t)((started + 1) * 1e6 / options.rate);
+        start_request(c);
+        c->started_us = due_us;
+    }
+}
+
+static void start_ticking(void)
+{
+    int64_t pause_ns = (int64_t)(1e9 / options.rate);
+    struct timespec pause = {pause_ns / 1000000000, pause_ns % 1000000000};
+    struct epoll_event event = {EPOLLIN, {.ptr = NULL}};
+    ticker = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    timerfd_settime(ticker, 0, &(struct itimerspec){.it_interval = pause, .it_value = pause}, NULL);
+    epoll_ctl(poller, EPOLL_CTL_ADD, ticker, &event);
+}
+
+static void tick(void)
+{
+    uint64_t times;
+    if (read(ticker, &times, sizeof times) == sizeof times)
+        due += times;
+    start_due();
+}
+
 static void handle_close(Connection *c, bool reset)
 {
     bool untouched = c->state == RECEIVING && c->answers > 0 && !c->answer.first_byte_us;
@@ -194,6 +235,10 @@ static void read_answer(Connection *c)
 static void handle_event(const struct epoll_event *event)
 {
     Connection *c = event->data.ptr;
+    if (!c) {
+        tick();
+        return;
+    }
     if (c->fd < 0) /* closed by an earlier event of the same batch */
         return;
     if (c->state == CONNECTING && (event->events & (EPOLLERR | EPOLLHUP)))
@@ -205,14 +250,14 @@ static void handle_event(const struct epoll_event *event)
 }
 
 /* Starts what is due and ends what takes too long. */
-static void scan_connections(Connection *connections)
+static void scan_connections(void)
 {
     int64_t now = now_us();
     for (int i = 0; i < options.connections; i++) {
         Connection *c = &connections[i];
         if (c->state == PAUSED && !may_start())
             end_connection(c);
-        else if (c->state == PAUSED && c->starts_at_us <= now)
+        else if (c->state == PAUSED && !options.rate && c->starts_at_us <= now)
             start_request(c);
         else if (c->state != PAUSED && c->state != ENDED && now - c->started_us > options.timeout_seconds * 1e6)
             finish_request(c, TIMED_OUT);
@@ -221,7 +266,7 @@ static void scan_connections(Connection *connections)
 
 static void run(void)
 {
-    Connection *connections = calloc(options.connections, sizeof *connections);
+    connections = calloc(options.connections, sizeof *connections);
     struct epoll_event events[EVENTS_AT_ONCE];
     if (!connections)
         abort();
@@ -232,10 +277,12 @@ static void run(void)
         connections[i].fd = -1;
         connections[i].starts_at_us = run_started_us + (int64_t)(options.ramp_seconds * 1e6 * i / options.connections);
     }
+    if (options.rate)
+        start_ticking();
     int64_t next_scan_us = 0;
     while (live_connections) {
         if (now_us() >= next_scan_us) {
-            scan_connections(connections);
+            scan_connections();
             next_scan_us = now_us() + SCAN_INTERVAL_MS * 1000;
         }
         int ready = epoll_wait(poller, events, EVENTS_AT_ONCE, SCAN_INTERVAL_MS);

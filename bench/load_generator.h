@@ -13,6 +13,7 @@ typedef struct {
     int connections, min_events;
     long requests, warmup; /* requests -1: no limit */
     double seconds, ramp_seconds, timeout_seconds; /* seconds 0: no limit */
+    double rate; /* requests a second; 0: as soon as a connection is free */
     int stream, once;
 } Options;
 

@@ -64,6 +64,7 @@ void read_options(int count, char **arguments)
         {"requests", required_argument, NULL, 'n'},     {"seconds", required_argument, NULL, 's'},
         {"warmup", required_argument, NULL, 'w'},       {"min-events", required_argument, NULL, 'e'},
         {"ramp-seconds", required_argument, NULL, 'r'}, {"timeout-seconds", required_argument, NULL, 't'},
+        {"rate", required_argument, NULL, 'a'},
         {"stream", no_argument, &options.stream, 1},    {"once", no_argument, &options.once, 1},
         {0},
     };
@@ -80,6 +81,7 @@ void read_options(int count, char **arguments)
         case 'e': options.min_events = atoi(optarg); break;
         case 'r': options.ramp_seconds = atof(optarg); break;
         case 't': options.timeout_seconds = atof(optarg); break;
+        case 'a': options.rate = atof(optarg); break;
         case '?': exit(2);
         }
     }
@@ -87,4 +89,6 @@ void read_options(int count, char **arguments)
         options.requests = options.connections;
     if (options.requests < 0 && options.seconds <= 0)
         fail("give --requests, --seconds or --once: this run would not end", "");
+    if (options.rate < 0 || options.rate > 1e6 || (options.rate && options.once))
+        fail("--rate is requests a second, and not for --once", "");
 }

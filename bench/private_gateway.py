@@ -8,43 +8,64 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.load import Target
-from bench.servers import ROOT, uvicorn_worker
+from bench.servers import ROOT, uvicorn_server
 from bench.workloads import EMBEDDING_MODEL, MODELS
 from gateway.embedded import EngineError, RunningEngines, start_engines
 from tenants.keys import generate_key
 
 KEY_VARIABLE = "BENCH_API_KEY"
+GOVERNED_KEY_VARIABLE = "BENCH_GOVERNED_API_KEY"
+FAR_USD = "1000000"
+FAR_COUNT = 10_000_000
+"""Budgets and limits that no run reaches: they cost what they cost and refuse nothing."""
 MANAGE_TIMEOUT_SECONDS = 180
 
 
-@contextmanager
-def private_gateway(provider_url: str, scratch: Path) -> Iterator[tuple[Target, Mapping[str, int]]]:
-    """Yields the gateway, and the root process id of each of its engines by name.
+@dataclass(frozen=True)
+class PrivateGateway:
+    """A running gateway: as a tenant without any limit is served, and as one with budgets and limits at all levels is.
 
-    Raises BenchError when one of its parts does not start.
+    `engines`: the root process of each database server by name.
     """
+
+    free: Target
+    governed: Target
+    engines: Mapping[str, int]
+
+
+@contextmanager
+def private_gateway(provider_url: str, scratch: Path, *, workers: int = 1) -> Iterator[PrivateGateway]:
+    """Yields the gateway when it is ready. Raises BenchError when one of its parts does not start."""
     data_dir = scratch / "data"
-    key = generate_key()
+    key, governed_key = generate_key(), generate_key()
     with _engines(data_dir) as engines:
         environment = {
             "DATA_DIR": str(data_dir),
             "DATABASE_URL": engines.database_url or "",
             "REDIS_URL": engines.redis_url or "",
             KEY_VARIABLE: key,
+            GOVERNED_KEY_VARIABLE: governed_key,
         }
         _manage(["migrate", "--verbosity", "0"], environment)
         _manage(["apply", "-"], environment, stdin=json.dumps(configuration(provider_url)))
         application = "gateway.asgi:application"
-        with uvicorn_worker(application, "gateway", scratch=scratch, environment=environment, key=key) as target:
-            yield target, {process.launch.name: process.pid for process in engines.processes}
+        with uvicorn_server(
+            application, "gateway", scratch=scratch, environment=environment, workers=workers
+        ) as target:
+            yield PrivateGateway(
+                free=replace(target, key=key),
+                governed=replace(target, name="governed", key=governed_key),
+                engines={process.launch.name: process.pid for process in engines.processes},
+            )
 
 
 def configuration(provider_url: str) -> dict[str, object]:
-    """What `manage.py apply` is given: the mock's models with prices, and one tenant without limits."""
+    """What `manage.py apply` is given: the mock's models with prices, a tenant without limits and one with many."""
     return {
         "providers": [
             {
@@ -57,8 +78,24 @@ def configuration(provider_url: str) -> dict[str, object]:
         ],
         "models": [_model(name) for name in MODELS],
         "tenants": [
-            {"name": "bench", "approved": list(MODELS), "keys": [{"name": "bench", "secret_env": KEY_VARIABLE}]}
+            {"name": "bench", "approved": list(MODELS), "keys": [{"name": "bench", "secret_env": KEY_VARIABLE}]},
+            _governed_tenant(),
         ],
+    }
+
+
+def _governed_tenant() -> dict[str, object]:
+    """Hard budgets at four scopes, rate limits at three levels."""
+    limits = {"rpm": FAR_COUNT, "tpm": 1000 * FAR_COUNT, "concurrency": 10_000}
+    return {
+        "name": "governed",
+        "approved": list(MODELS),
+        "keys": [{"name": "governed", "project": "web", "user": "u-1", "secret_env": GOVERNED_KEY_VARIABLE}],
+        "budgets": [
+            {"scope": scope, "period": "month", "limit_usd": FAR_USD, "hard": True, "alert_at": [50, 80, 100]}
+            for scope in ("tenant", "project", "user", "model")
+        ],
+        "limits": [{"scope": scope, **limits} for scope in ("tenant", "project", "key")],
     }
 
 

@@ -60,7 +60,7 @@ def _cpu_table(bench: Bench, settings: Settings, *, results: Results) -> str:
             results.of(workload, CPU_CONNECTIONS, target=target)
             for target in (bench.direct, bench.yardstick, bench.gateway)
         )
-        ratio = _median_of_pairs(gateway, yardstick, compare=lambda a, b: a.cpu_ms["server"] / b.cpu_ms["server"])
+        ratio = median_of_pairs(gateway, yardstick, compare=lambda a, b: a.cpu_ms["server"] / b.cpu_ms["server"])
         target = CPU_RATIO_TARGETS[workload.name]
         rows.append(
             [
@@ -69,12 +69,12 @@ def _cpu_table(bench: Bench, settings: Settings, *, results: Results) -> str:
                 _cpu(yardstick, "server"),
                 f"{ratio:.1f}",
                 f"≤ {target:g}",
-                _verdict(ratio <= target),
+                verdict(ratio <= target),
                 *(_cpu(gateway, name) for name in bench.engines),
                 f"{statistics.median(r.cpu_ms['client'] + r.cpu_ms['provider'] for r in direct):.3f}",
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _latency_table(bench: Bench, settings: Settings, *, results: Results) -> str:
@@ -85,12 +85,12 @@ def _latency_table(bench: Bench, settings: Settings, *, results: Results) -> str
             results.of(workload, LATENCY_CONNECTIONS, target=target) for target in (bench.direct, bench.gateway)
         )
         for until, pick in _moments(workload):
-            added = [_added(gateway, direct, pick=pick, quantile=quantile) for quantile in ("p50", "p99")]
-            target = [f"≤ {ADDED_LATENCY_TARGET_MS:g}", _verdict(added[0] <= ADDED_LATENCY_TARGET_MS)]
+            more = [added(gateway, direct, pick=pick, quantile=quantile) for quantile in ("p50", "p99")]
+            target = [f"≤ {ADDED_LATENCY_TARGET_MS:g}", verdict(more[0] <= ADDED_LATENCY_TARGET_MS)]
             measured = [_quantile(rounds, pick, quantile=q) for rounds in (direct, gateway) for q in ("p50", "p99")]
-            row = [f"{workload.title}, {until}", *(f"{value:.2f}" for value in (*measured, *added)), *target]
+            row = [f"{workload.title}, {until}", *(f"{value:.2f}" for value in (*measured, *more)), *target]
             rows.append(row)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _rate_table(bench: Bench, settings: Settings, *, results: Results) -> str:
@@ -103,7 +103,7 @@ def _rate_table(bench: Bench, settings: Settings, *, results: Results) -> str:
         rates = [f"{statistics.median(r.load.rps for r in rounds):,.0f}" for rounds in by_target]
         errors = sum(r.load.errors for r in by_target[0])
         rows.append([workload.title, rates[0], str(errors), rates[1], rates[2]])
-    return _table(["work", "gateway", "its errors", "yardstick", "direct"], rows)
+    return table(["work", "gateway", "its errors", "yardstick", "direct"], rows)
 
 
 def _memory_table(bench: Bench, results: Results) -> str:
@@ -116,13 +116,11 @@ def _memory_table(bench: Bench, results: Results) -> str:
     if hold:
         all_finished = hold.load.ok == hold.streams >= HELD_STREAMS_TARGET
         finished = f"{hold.load.ok:,} of {hold.streams:,}"
-        rows.append(
-            ["slow streams at once, finished", finished, f"all {HELD_STREAMS_TARGET:,}", _verdict(all_finished)]
-        )
+        rows.append(["slow streams at once, finished", finished, f"all {HELD_STREAMS_TARGET:,}", verdict(all_finished)])
         size, target = f"{hold.kib_per_stream:.0f} KiB", f"≤ {KIB_PER_HELD_STREAM_TARGET:g} KiB"
         is_small = hold.kib_per_stream <= KIB_PER_HELD_STREAM_TARGET
-        rows.append(["memory per held stream", size, target, _verdict(is_small)])
-    return _table(["what", "measured", "target", ""], rows)
+        rows.append(["memory per held stream", size, target, verdict(is_small)])
+    return table(["what", "measured", "target", ""], rows)
 
 
 def _complaints(results: Results) -> str:
@@ -148,10 +146,11 @@ def _quantile(rounds: Sequence[Round], pick: Callable[[Round], Latency | None], 
     return statistics.median(_of(pick(r), quantile) for r in rounds)
 
 
-def _added(
+def added(
     gateway: Sequence[Round], direct: Sequence[Round], *, pick: Callable[[Round], Latency | None], quantile: str
 ) -> float:
-    return _median_of_pairs(gateway, direct, compare=lambda a, b: _of(pick(a), quantile) - _of(pick(b), quantile))
+    """How much later the gateway's quantile is than the direct call's, in milliseconds."""
+    return median_of_pairs(gateway, direct, compare=lambda a, b: _of(pick(a), quantile) - _of(pick(b), quantile))
 
 
 def _of(latency: Latency | None, quantile: str) -> float:
@@ -163,14 +162,15 @@ def _cpu(rounds: Sequence[Round], who: str) -> str:
     return f"{statistics.median(r.cpu_ms[who] for r in rounds):.3f}"
 
 
-def _median_of_pairs(
+def median_of_pairs(
     ours: Sequence[Round], theirs: Sequence[Round], *, compare: Callable[[Round, Round], float]
 ) -> float:
     """Compare rounds that ran one after the other, then take the median: drift between rounds cancels out."""
     return statistics.median(compare(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def _verdict(is_met: bool) -> str:
+def verdict(is_met: bool) -> str:
+    """How a target's column says it."""
     return "met" if is_met else "not met"
 
 
@@ -180,7 +180,8 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in (head, *rows)]
     lines.insert(1, ["-" * max(width, 3) for width in widths])

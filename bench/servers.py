@@ -60,23 +60,24 @@ def mock_provider(scratch: Path, port: int = 0) -> Iterator[Target]:
 
 
 @contextmanager
-def uvicorn_worker(
-    application: str, name: str, *, scratch: Path, environment: Mapping[str, str], key: str | None = None
+def uvicorn_server(
+    application: str, name: str, *, scratch: Path, environment: Mapping[str, str], workers: int = 1
 ) -> Iterator[Target]:
-    """One uvicorn worker with the options production has, ready when its port answers."""
+    """uvicorn with the options production has, ready when its port answers."""
     port = _free_port()
     log = scratch / f"{name}.log"
     command = [sys.executable, "-m", "uvicorn", application, "--port", str(port), *UVICORN_OPTIONS]
+    command += ["--workers", str(workers)] if workers > 1 else []
     with running(command, log=log, environment=environment) as process:
         _wait_until(process, log, is_ready=lambda: _accepts_connections(port))
-        yield Target(name, f"http://127.0.0.1:{port}", process.pid, key)
+        yield Target(name, f"http://127.0.0.1:{port}", process.pid)
 
 
 @contextmanager
 def yardstick(provider_url: str, scratch: Path) -> Iterator[Target]:
     """The bare relay in front of this provider."""
     environment = {"PROVIDER_URL": provider_url}
-    with uvicorn_worker("bench.yardstick:app", "yardstick", scratch=scratch, environment=environment) as target:
+    with uvicorn_server("bench.yardstick:app", "yardstick", scratch=scratch, environment=environment) as target:
         yield target
 
 

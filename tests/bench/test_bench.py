@@ -9,7 +9,7 @@ import pytest
 
 from bench import native
 from bench.check import check_answer
-from bench.document import END, START, replace_figures
+from bench.document import replace_figures
 from bench.errors import BenchError
 from bench.load import Latency, LoadGenerator, LoadResult, Shape, Target
 from bench.measure import Bench, Hold, Round
@@ -172,9 +172,12 @@ def test_report_compares_rounds_that_ran_side_by_side_and_names_errors() -> None
 
 
 def test_figures_replace_what_stands_between_the_markers_and_nothing_else() -> None:
-    text = f"prose\n{START}\n\nold\n\n{END}\nmore prose\n"
-    assert replace_figures(text, "new\n") == f"prose\n{START}\n\nnew\n\n{END}\nmore prose\n"
-    with pytest.raises(BenchError, match="must contain"):
+    start, end = "<!-- bench: figures start; anything -->", "<!-- bench: figures end -->"
+    text = f"prose\n{start}\n\nold\n\n{end}\nmore prose\n"
+    assert replace_figures(text, "new\n") == f"prose\n{start}\n\nnew\n\n{end}\nmore prose\n"
+    with pytest.raises(BenchError):
+        replace_figures(text, "new", part="governed figures")
+    with pytest.raises(BenchError):
         replace_figures("prose without markers", "new")
 
 
@@ -212,3 +215,13 @@ def _load(*, errors: int, ok: int) -> LoadResult:
         total=GOOD_LATENCY,
         error_sample="",
     )
+
+
+@needs_compiler
+def test_a_set_rate_is_kept_and_waiting_counts(generator: LoadGenerator, provider: Target) -> None:
+    kept = generator.run(provider, WORKLOADS["chat"], shape=Shape(connections=4, seconds=1, rate=50))
+    assert kept.errors == 0 and kept.ok <= 50
+    # One connection that is busy for 320 ms a request cannot keep to 20 a second: the others have to wait for it.
+    late = generator.run(provider, WORKLOADS["paced"], shape=Shape(connections=1, seconds=1.5, rate=20))
+    assert late.errors == 0 and late.ok <= 5
+    assert late.total and late.total.max > 600
