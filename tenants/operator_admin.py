@@ -1,6 +1,7 @@
 """What every page of the operators' admin shares: safe defaults, and actions that change one object by POST.
 
-Role checks are Django's permission checks, answered by `tenants.roles`. Every change leaves a LogEntry.
+Role checks are Django's permission checks, answered by `tenants.roles`. Every change leaves a LogEntry and an audit
+event.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
 
+from tenants.audited_admin import AuditedAdmin, verb_of
 from tenants.models import Operator
 
 REASON_LENGTH = 500
 
-Change = Callable[..., None]
-"""An action's body: `(model_admin, obj, *, by, reason)`; it calls a service and returns nothing."""
+Change = Callable[..., Any]
+"""An action's body: `(model_admin, obj, *, by, reason)`; it calls a service. `response_action` gets what it returns."""
 
 
 def operator_of(request: HttpRequest) -> Operator:
@@ -62,6 +64,19 @@ def utc(field: str, title: str) -> Callable[[Any], str]:
 
     column.__name__ = f"{field}_utc"
     return cast(Callable[[Any], str], column)
+
+
+def once(make: Callable[[Any, Any], SafeString]) -> Callable[[Any, Any], SafeString]:
+    """Keep what a read-only field that asks the database has made of a row: a page asks each field several times."""
+    kept = f"_{make.__name__}_made"
+
+    @wraps(make)
+    def field(model_admin: Any, obj: Any) -> SafeString:
+        if not hasattr(obj, kept):
+            setattr(obj, kept, make(model_admin, obj))
+        return cast(SafeString, getattr(obj, kept))
+
+    return field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +129,7 @@ def operator_action(
     return decorate
 
 
-class OperatorModelAdmin(ModelAdmin):
+class OperatorModelAdmin(AuditedAdmin):
     """The base of every model's admin."""
 
     actions = None
@@ -162,13 +177,19 @@ class OperatorModelAdmin(ModelAdmin):
         reason = form.cleaned_data["reason"] if form.is_valid() else ""
         try:
             with transaction.atomic():
-                change(self, obj, by=operator_of(request), reason=reason)
-                self.log_change(request, obj, f"{spec.done}. {reason}".strip())
+                result = change(self, obj, by=operator_of(request), reason=reason)
+                self.log_change(request, obj, f"{spec.done}. {reason}".strip(), verb=verb_of(spec.done))
         except spec.refusals as refusal:
             messages.error(request, str(refusal))
         else:
+            if (shown := self.response_action(request, obj, result=result)) is not None:
+                return shown
             messages.success(request, f"{spec.done}: {obj}")
-        return HttpResponseRedirect(self._page_of_origin(request, obj))
+        return HttpResponseRedirect(self.page_of_origin(request, obj))
+
+    def response_action(self, request: HttpRequest, obj: models.Model, *, result: Any) -> HttpResponse | None:
+        """A page for what an action returned and nobody can see again; None for the usual message."""
+        return None
 
     def _ask(self, request: HttpRequest, obj: models.Model, *, spec: ActionSpec, form: ReasonForm) -> HttpResponse:
         context = {
@@ -178,26 +199,28 @@ class OperatorModelAdmin(ModelAdmin):
             "object": obj,
             "spec": spec,
             "form": form if "confirmed" in request.POST else ReasonForm(),
-            "next": self._page_of_origin(request, obj),
+            "next": self.page_of_origin(request, obj),
         }
         return TemplateResponse(request, "admin/confirm_action.html", context)
 
-    def _page_of_origin(self, request: HttpRequest, obj: models.Model) -> str:
+    def page_of_origin(self, request: HttpRequest, obj: models.Model) -> str:
         """Where the button was pressed, filters included; the object's page when the browser does not say."""
         origin = request.POST.get("next") or request.headers.get("Referer", "")
         if url_has_allowed_host_and_scheme(origin, {request.get_host()}, require_https=request.is_secure()):
             return origin
         return reverse(f"admin:{self.url_name('change')}", args=[quote(obj.pk)])
 
-    def offered_actions(self, obj: models.Model) -> list[dict[str, str]]:
+    def offered_actions(self, obj: models.Model, *, permitted_to: HttpRequest | None = None) -> list[dict[str, str]]:
         """The buttons that make sense for an object as it stands: `label`, `variant` and `url` to POST to.
 
-        The first is the usual next step and stands out, unless it is one that asks first.
+        The first is the usual next step and stands out, unless it is one that asks first. `permitted_to` leaves out
+        what its operator may not do; without it, the caller has seen to that.
         """
         offered: list[dict[str, str]] = []
         for name in self.object_actions:
             spec: ActionSpec = getattr(self, name).spec
-            if spec.offered(obj):
+            may = permitted_to is None or getattr(self, f"has_{spec.permission}_permission")(permitted_to)
+            if may and spec.offered(obj):
                 variant = "danger" if spec.question else "plain" if offered else "primary"
                 url = reverse(f"admin:{self.url_name(name)}", args=[quote(obj.pk)])
                 offered.append({"label": spec.label, "variant": variant, "url": url})

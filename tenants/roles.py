@@ -11,8 +11,9 @@ from django.contrib.auth.backends import ModelBackend
 
 from tenants.models import Role
 
-OWNER_ONLY_MODELS = frozenset({"operator", "credential"})
-"""An operator who could edit these could make themselves an owner or send a provider's key elsewhere."""
+OWNER_ONLY_MODELS = frozenset({"operator", "credential", "adjustment", "markup"})
+"""An operator who could edit these could make themselves an owner, send a provider's key elsewhere, move money
+or change what tenants pay."""
 
 OPERATOR_ACTIONS = frozenset({"view", "add", "change"})
 

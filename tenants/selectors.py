@@ -27,6 +27,8 @@ class Principal:
     scopes: frozenset[str]
     networks: tuple[IpNetwork, ...]
     expires_at: dt.datetime | None
+    keep_text_days: int = 0
+    """For how long the tenant keeps prompts and answers; 0 is not at all."""
 
     def may(self, scope: Scope) -> bool:
         """Say whether the key may call what the scope names; no scopes means all of them."""
@@ -51,6 +53,7 @@ def find_principal(digest: bytes) -> Principal | None:
         scopes=frozenset(key.scopes),
         networks=tuple(ipaddress.ip_network(network) for network in key.ip_allow_list),
         expires_at=key.expires_at,
+        keep_text_days=key.tenant.keep_text_days,
     )
 
 

@@ -54,6 +54,10 @@ class TenantStatus(models.TextChoices):
     SUSPENDED = "suspended", "Suspended"
 
 
+MOST_EMAILS = 20
+MOST_TEXT_DAYS = 366
+
+
 class Tenant(models.Model):
     """An organisation or team whose calls are kept apart, limited and billed."""
 
@@ -70,6 +74,19 @@ class Tenant(models.Model):
         default="USD",
         validators=[validate_currency],
         help_text="Shown on statements; prices and charges are kept in USD.",
+    )
+    notify_emails = ArrayField(
+        models.EmailField(),
+        default=list,
+        blank=True,
+        size=MOST_EMAILS,
+        help_text="Who is told of budget alerts and statements, separated by commas.",
+    )
+    keep_text_days = models.PositiveSmallIntegerField(
+        "keep prompts and answers",
+        default=0,
+        validators=[MaxValueValidator(MOST_TEXT_DAYS)],
+        help_text="For so many days, encrypted, for owners to read. 0: no text of a call is ever stored.",
     )
     created_at = models.DateTimeField(default=now, editable=False)
 
@@ -100,6 +117,7 @@ class Scope(models.TextChoices):
 
     CHAT = "chat", "Chat completions"
     EMBEDDINGS = "embeddings", "Embeddings"
+    FILES = "files", "Files"
     MODELS = "models", "Model list"
     USAGE = "usage", "Usage and budgets"
 

@@ -92,15 +92,24 @@ class ProjectInline(ReadOnlyInline):
     verbose_name_plural = "projects"
 
 
+class TenantForm(forms.ModelForm):
+    """A tenant's own fields."""
+
+    class Meta:
+        labels = {"notify_emails": "Notify by e-mail"}
+        widgets = {"notify_emails": UnfoldAdminTextInputWidget}
+
+
 @admin.register(Tenant)
 class TenantAdmin(OperatorModelAdmin):
     """The organisations whose calls are kept apart, with the ways to their keys and usage."""
 
+    form = TenantForm
     list_display = ("name", "show_status", "timezone", "currency", CREATED)
     list_filter = (("status", ChoicesDropdownFilter),)
     search_fields = ("name",)
     ordering = ("name",)
-    fields = ("name", "status", "timezone", "currency", CREATED)
+    fields = ("name", "status", "timezone", "currency", "notify_emails", "keep_text_days", CREATED)
     readonly_fields = ("status", CREATED)
     inlines = (ProjectInline,)
     change_form_template = "admin/tenants/tenant/change_form.html"

@@ -1,0 +1,8 @@
+"""Admin pages for people, and for what they are told; importing this registers them all, and watches who logs in."""
+
+from __future__ import annotations
+
+from tenants import sign_ins
+from tenants.admin import notifications, people
+
+__all__ = ["notifications", "people", "sign_ins"]
