@@ -1,31 +1,16 @@
-"""Provider secrets at rest: AES-256-GCM under the platform's encryption keys, bound to the row they stand in.
-
-The first key encrypts; every key decrypts, so that a new one can be put in front and `rotate_encryption_key` run.
-"""
+"""Providers' secrets: sealed in the row they belong to, replaced, and sealed anew when the platform's key changes."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from providers.models import Credential, Provider
-
-NONCE_BYTES = 12
+from tenants.sealing import SealError, seal, unseal
 
 
 class CredentialError(ValueError):
     """A stored secret that the platform's keys do not open, or that was moved to another row."""
-
-
-def _key_id(key: bytes) -> str:
-    return hashlib.sha256(key).hexdigest()[:8]
 
 
 def _bound_to(credential: Credential) -> bytes:
@@ -33,27 +18,16 @@ def _bound_to(credential: Credential) -> bytes:
 
 
 def encrypt_secret(credential: Credential, secret: str) -> str:
-    """Encrypt for this saved row: `key id.base64(nonce + ciphertext)`."""
-    key = settings.ENCRYPTION_KEYS[0]
-    nonce = os.urandom(NONCE_BYTES)
-    sealed = AESGCM(key).encrypt(nonce, secret.encode(), _bound_to(credential))
-    return f"{_key_id(key)}.{base64.b64encode(nonce + sealed).decode()}"
+    """Encrypt for this saved row."""
+    return seal(secret.encode(), bound_to=_bound_to(credential))
 
 
 def decrypt_secret(credential: Credential) -> str:
     """Open a row's secret. Raises `CredentialError` when no key fits or the text belongs to another row."""
-    key_id, _, text = credential.ciphertext.partition(".")
-    for key in settings.ENCRYPTION_KEYS:
-        if _key_id(key) == key_id:
-            sealed = base64.b64decode(text)
-            try:
-                return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bound_to(credential)).decode()
-            except InvalidTag as error:
-                raise CredentialError(f"The secret of credential {credential} was not written for this row.") from error
-    raise CredentialError(
-        f"Credential {credential} was encrypted with a key that ENCRYPTION_KEYS no longer holds: "
-        "put the key back, or enter the secret again."
-    )
+    try:
+        return unseal(credential.ciphertext, bound_to=_bound_to(credential)).decode()
+    except SealError as error:
+        raise CredentialError(f"The secret of credential {credential} {error}") from error
 
 
 @transaction.atomic
@@ -70,6 +44,12 @@ def replace_secret(credential: Credential, secret: str) -> None:
     credential.last_four = secret[-4:] if len(secret) >= 12 else ""
     credential.changed_at = timezone.now()
     credential.save(update_fields=["ciphertext", "last_four", "changed_at"])
+
+
+def use_again(credential: Credential) -> None:
+    """Have a secret used that its provider has refused: processes take it for another one, seen within two seconds."""
+    credential.changed_at = timezone.now()
+    credential.save(update_fields=["changed_at"])
 
 
 @transaction.atomic

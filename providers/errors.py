@@ -20,6 +20,8 @@ class Failure(StrEnum):
     REFUSED_CREDENTIAL = "refused_credential"
     REFUSED_INPUT = "refused_input"
     """The client's own request is wrong in the provider's eyes: no other deployment would help."""
+    UNSUPPORTED = "unsupported"
+    """This provider cannot do what the request needs, which our adapter knows: nothing was sent."""
 
 
 class ProviderError(Exception):
@@ -49,6 +51,14 @@ class ProviderError(Exception):
     def may_try_another(self) -> bool:
         """Whether another deployment might answer the same request."""
         return self.failure is not Failure.REFUSED_INPUT
+
+
+class UnsupportedError(ProviderError):
+    """A request that the provider's protocol cannot express; `capability` names what is missing."""
+
+    def __init__(self, capability: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(Failure.UNSUPPORTED, message, param=param)
+        self.capability = capability
 
 
 class DeadlineError(ProviderError):

@@ -13,10 +13,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from providers.mock import chat, chat_wire
+from providers.adapters import openai_media
+from providers.mock import chat, chat_wire, media, videos
 from providers.mock.embeddings import embeddings_body
 from providers.mock.requests import ChatRequest, EmbeddingsRequest, RequestRefusedError, read
 from providers.types import UpstreamRequest
+
+MODEL = {"id": "mock", "object": "model", "created": 0, "owned_by": "mock"}
+"""It answers for every model; this one is listed so that a list is not empty."""
+
+
+MEDIA_PATHS = frozenset(openai_media.PATHS.values())
 
 
 class MockReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +49,16 @@ def answer(request: UpstreamRequest) -> MockReply:
 
 def _answer(request: UpstreamRequest, digest: str) -> MockReply:
     path = urlsplit(request.url).path
+    if request.method == "GET" and path == "/models":
+        return _json_reply({"object": "list", "data": [MODEL]}, digest)
+    if (video := videos.look(path, method=request.method)) is not None:
+        if isinstance(video, bytes):
+            return MockReply(status=200, headers=_headers("video/mp4", digest), parts=[(0.0, video)])
+        return _json_reply(video, digest)
+    if request.method == "POST" and path == "/videos":
+        return _json_reply(videos.begin(read(request.body, videos.VideoRequest), digest), digest)
+    if request.method == "POST" and path in MEDIA_PATHS:
+        return _media(request, path, digest=digest)
     if request.method != "POST" or path not in ("/chat/completions", "/embeddings"):
         raise RequestRefusedError(f"Unknown request URL: {request.method} {path}.", code="unknown_url", status=404)
     if path == "/embeddings":
@@ -51,11 +68,26 @@ def _answer(request: UpstreamRequest, digest: str) -> MockReply:
     if not asked.stream:
         return _json_reply(chat_wire.body(completion), digest)
     with_usage = asked.stream_options is not None and asked.stream_options.include_usage is True
-    return MockReply(
-        status=200,
-        headers=_headers("text/event-stream; charset=utf-8", digest),
-        parts=chat_wire.events(completion, with_usage=with_usage),
-    )
+    return _stream_reply(chat_wire.events(completion, with_usage=with_usage), digest)
+
+
+def _media(request: UpstreamRequest, path: str, *, digest: str) -> MockReply:
+    if path == "/audio/speech":
+        content_type, parts = media.speech_parts(media.read_speech(request.body))
+        return MockReply(status=200, headers=_headers(content_type, digest), parts=parts)
+    if path in ("/audio/transcriptions", "/audio/translations"):
+        verb = "heard" if path == "/audio/transcriptions" else "translated"
+        said = media.transcript_reply(media.read_form(request), verb=verb)
+        return _json_reply(said, digest) if isinstance(said, dict) else _stream_reply(said, digest)
+    is_edit = path == "/images/edits"
+    asked = media.edit_request(media.read_form(request)) if is_edit else media.read_images(request.body)
+    if asked.stream:
+        return _stream_reply(media.image_events(asked, kind="image_edit" if is_edit else "image_generation"), digest)
+    return _json_reply(media.images_body(asked), digest)
+
+
+def _stream_reply(parts: Iterable[tuple[float, bytes]], digest: str) -> MockReply:
+    return MockReply(status=200, headers=_headers("text/event-stream; charset=utf-8", digest), parts=parts)
 
 
 def _json_reply(body: dict[str, Any], digest: str, *, status: int = 200) -> MockReply:

@@ -33,7 +33,7 @@ def propose_model(model: Model, *, by: Operator | None, reason: str = "") -> Mod
 def move_model(model: Model, to_state: Lifecycle, *, by: Operator | None, reason: str = "") -> None:
     """Move a model along its lifecycle and record who did. Raises `LifecycleError` for a move that does not exist.
 
-    Approval asks for what a call would need: a deployment that is switched on.
+    Approval asks for what a call would need: a deployment that is switched on, and something the model can do.
     """
     locked = Model.objects.select_for_update().get(pk=model.pk)
     if to_state not in ALLOWED_MOVES[locked.lifecycle]:
@@ -41,6 +41,8 @@ def move_model(model: Model, to_state: Lifecycle, *, by: Operator | None, reason
         raise LifecycleError(f"{locked.name} is {locked.lifecycle}; from there it can become {allowed}.")
     if to_state == Lifecycle.APPROVED and not locked.deployments.filter(enabled=True).exists():
         raise LifecycleError(f"{locked.name} has no enabled deployment: add one before approving it.")
+    if to_state == Lifecycle.APPROVED and not locked.capabilities:
+        raise LifecycleError(f"{locked.name} has no capabilities: say what it can do before approving it.")
     LifecycleChange.objects.create(
         model=locked, from_state=locked.lifecycle, to_state=to_state, changed_by=by, reason=reason
     )

@@ -33,9 +33,20 @@ class SseDecoder:
         for event in events:
             if event.startswith(b"data: ") and b"\n" not in event:
                 found.append(event[6:])
-            elif (payload := _event_data(event)) is not None:
-                found.append(payload)
+            else:
+                payload = _named_event_data(event) or _event_data(event)
+                if payload is not None:
+                    found.append(payload)
         return found
+
+
+def _named_event_data(event: bytes) -> bytes:
+    """The data of an event of two lines, its name and its data, as most named ones are; empty for another."""
+    if not event.startswith(b"event: "):
+        return b""
+    end_of_name = event.find(b"\n")
+    two_lines = event.find(b"\n", end_of_name + 1) < 0
+    return event[end_of_name + 7 :] if two_lines and event.startswith(b"\ndata: ", end_of_name) else b""
 
 
 def _event_data(event: bytes) -> bytes | None:

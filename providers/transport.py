@@ -3,6 +3,8 @@
 aiohttp carries the data plane: its client costs half of what httpx's pool does at 200 calls in flight
 (docs/decisions/0003-aiohttp-on-the-data-plane.md). Cookies, proxies from the environment and redirects are off; the
 address that is really dialled is checked, which a name that resolves differently the second time cannot evade.
+
+Two schemes are not dialled: `mock:` is answered in this process, `cli:` by the session pool, if there is one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import errno
 import io
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import aiohttp
@@ -20,9 +22,10 @@ import msgspec
 from yarl import URL
 
 from providers import mock_provider
-from providers.base_urls import is_public
+from providers.cli.pool import LocalResponse, SessionPool
 from providers.errors import DeadlineError, Failure, ProviderError
 from providers.types import UpstreamRequest
+from tenants.addresses import is_public
 
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 ERROR_LIMIT_BYTES = 64 * 1024
@@ -35,10 +38,14 @@ AUTO_HEADERS = frozenset({"Accept-Encoding", "User-Agent", "Accept"})
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a provider may take, in seconds. `total` None: no bound but the silence between bytes."""
+    """How long a provider may take, in seconds. `total` None: no bound but the silence between bytes.
 
-    connect: float = 5.0
-    idle: float = 60.0
+    `first_token` is for whoever waits for the answer to begin; the transport itself does not know what a token is.
+    """
+
+    connect: float = 3.0
+    first_token: float = 30.0
+    idle: float = 30.0
     total: float | None = None
 
 
@@ -80,7 +87,8 @@ async def read_error(response: UpstreamResponse) -> bytes:
 class Transport:
     """Connection pools for one process. Create it inside a running event loop; close it when done."""
 
-    def __init__(self) -> None:
+    def __init__(self, sessions: SessionPool | None = None) -> None:
+        self._sessions = sessions
         self._public = _session(_public_socket)
         self._private = _session(None)
         self._urls: dict[str, URL] = {}
@@ -91,6 +99,8 @@ class Transport:
         """Send a request and wait for the head of its answer, whatever its status. Raises `ProviderError`."""
         if request.url.startswith("mock:"):
             return _MockResponse(mock_provider.answer(request))
+        if request.url.startswith("cli:"):
+            return await self._send_to_cli(request)
         session = self._private if allow_private_network else self._public
         large = len(request.body) > LARGE_BODY_BYTES
         try:
@@ -105,6 +115,13 @@ class Transport:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _explain(error, deadlines) from error
         return _HttpResponse(response, deadlines)
+
+    async def _send_to_cli(self, request: UpstreamRequest) -> UpstreamResponse:
+        if self._sessions is not None:
+            return await self._sessions.send(request)
+        if request.method == "GET":
+            return LocalResponse(501)  # Celery's processes have no pool, and cannot say how those of the others are
+        raise ProviderError(Failure.UNREACHABLE, "There are no CLI sessions: LLM_CLI_COMMAND is not set.")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -143,20 +160,23 @@ class _MockResponse:
     def __init__(self, reply: mock_provider.MockReply) -> None:
         self.status = reply.status
         self.headers: Mapping[str, str] = reply.headers
-        self._parts = _paced(reply.parts)
+        self._parts = iter(reply.parts)
+        self._coming: tuple[float, bytes] | None = None
+        """The part being waited for; it is not lost when whoever waits is cancelled."""
 
     async def next(self) -> bytes:
-        return await anext(self._parts, b"")
+        if self._coming is None:
+            self._coming = next(self._parts, None)
+        if self._coming is None:
+            return b""
+        pause_seconds, data = self._coming
+        if pause_seconds:
+            await asyncio.sleep(pause_seconds)
+        self._coming = None
+        return data
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-async def _paced(parts: Iterable[tuple[float, bytes]]) -> AsyncIterator[bytes]:
-    for pause_seconds, data in parts:
-        if pause_seconds:
-            await asyncio.sleep(pause_seconds)
-        yield data
 
 
 def _session(socket_factory: Any) -> aiohttp.ClientSession:
@@ -175,7 +195,7 @@ def _public_socket(address_info: tuple[Any, ...]) -> socket.socket:
     """Make the socket for an address that has been resolved, unless it leads into a private network."""
     family, kind, protocol, _, address = address_info
     if not is_public(ipaddress.ip_address(address[0].partition("%")[0])):
-        reason = f"{address[0]} is not a public address and this provider is not allowed a private one"
+        reason = f"{address[0]} is not a public address and a private one is not allowed here"
         raise PermissionError(errno.EACCES, reason)
     return socket.socket(family=family, type=kind, proto=protocol)
 
@@ -187,7 +207,9 @@ def _client_timeout(deadlines: Deadlines) -> aiohttp.ClientTimeout:
     timeout = _timeouts.get(deadlines)
     if timeout is None:
         timeout = _timeouts[deadlines] = aiohttp.ClientTimeout(
-            total=deadlines.total, sock_connect=deadlines.connect, sock_read=deadlines.idle
+            total=deadlines.total,
+            sock_connect=deadlines.connect,
+            sock_read=max(deadlines.idle, deadlines.first_token),  # whoever reads has the finer clock
         )
     return timeout
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from providers.admin import approvals, groups, models, upstream
+from providers.admin import approvals, groups, models, offered_models, upstream
 
-__all__ = ["approvals", "groups", "models", "upstream"]
+__all__ = ["approvals", "groups", "models", "offered_models", "upstream"]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from typing import Literal
 
 import msgspec
 
-from providers.mock.requests import ChatRequest, Message, RequestRefusedError, token_count
+from providers.mock.documents import pdf_text
+from providers.mock.pictures import sample_png
+from providers.mock.requests import ChatRequest, Message, Part, RequestRefusedError, token_count
 from providers.mock.tool_calls import Call, calls, json_text, with_ids_of_choice
 
 ATTACHMENT_TOKENS = 85
 """What a picture, a sound or a file counts in the prompt: OpenAI's figure for a picture of low detail."""
 
+PICTURE_SIZE = (256, 256)
 QUOTE_LENGTH = 120
 """Characters of the user's text that are said back."""
 
@@ -44,6 +49,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     reasoning_tokens: int
     """Of all choices together."""
+    picture: str = ""
+    """A PNG in base64 that comes with each choice, where pictures are asked for."""
     is_legacy: bool
     """Calls are written as `function_call`, as a request with `functions` expects them."""
 
@@ -75,13 +82,18 @@ def complete(request: ChatRequest, digest: str) -> Completion:
         choices=choices,
         prompt_tokens=_prompt_tokens(request.messages),
         reasoning_tokens=reasoning * count,
+        picture=_picture(_last_user_text(request) or "") if "image" in (request.modalities or ()) else "",
         is_legacy=not request.tools,
     )
 
 
+def _picture(source: str) -> str:
+    return base64.b64encode(sample_png(*PICTURE_SIZE, source=source)).decode()
+
+
 def _prompt_tokens(messages: list[Message]) -> int:
     """The tokens of each message's text, and those of its attachments."""
-    kinds = ("image_url", "input_audio", "file")
+    kinds = ("image_url", "input_audio", "video_url", "file")
     attachments = sum(message.count(kind) for message in messages for kind in kinds)
     return sum(token_count(message.text) for message in messages) + ATTACHMENT_TOKENS * attachments
 
@@ -158,10 +170,29 @@ def _attachments(messages: list[Message]) -> str:
     last = next((message for message in reversed(messages) if message.role == "user"), None)
     if last is None:
         return ""
-    names = {"image_url": "image", "input_audio": "audio clip", "file": "file"}
+    names = {"image_url": "image", "input_audio": "audio clip", "video_url": "video", "file": "file"}
     counts = [(last.count(kind), name) for kind, name in names.items()]
     listed = [f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts if count]
-    return f" I also got {', '.join(listed)}." if listed else ""
+    documents = [text for part in parts_of(last) if (text := _document(part))]
+    read = "".join(f" It says {_quoted(text)}." for text in documents)
+    return f" I also got {', '.join(listed)}.{read}" if listed else ""
+
+
+def _document(part: Part) -> str:
+    """What a PDF that came along says."""
+    given = part.file.file_data if part.file is not None else ""
+    head, _, data = given.partition(",")
+    if not head.startswith("data:application/pdf"):
+        return ""
+    try:
+        return pdf_text(base64.b64decode(data))
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def parts_of(message: Message) -> list[Part]:
+    """The parts of a message; none where its content is a text."""
+    return message.content if isinstance(message.content, list) else []
 
 
 def _quoted(text: str) -> str:

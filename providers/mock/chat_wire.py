@@ -32,7 +32,7 @@ def body(completion: Completion) -> dict[str, Any]:
     choices = [
         {
             "index": index,
-            "message": _message(choice, is_legacy=completion.is_legacy),
+            "message": _message(choice, is_legacy=completion.is_legacy) | _pictures(completion),
             "logprobs": None,
             "finish_reason": choice.finish_reason,
         }
@@ -61,6 +61,8 @@ def events(completion: Completion, *, with_usage: bool) -> Iterator[tuple[float,
                 yield wait, chunk(index, delta)
                 wait = 0.0
     for index, choice in enumerate(completion.choices):
+        if completion.picture:
+            yield 0.0, chunk(index, _pictures(completion))
         yield 0.0, chunk(index, {}, finish_reason=choice.finish_reason)
     if with_usage:
         yield 0.0, _event({**frame, "choices": [], "usage": _usage(completion)})
@@ -104,6 +106,13 @@ def _message(choice: Choice, *, is_legacy: bool) -> dict[str, Any]:
     elif choice.calls:
         message["tool_calls"] = [_tool_call(call, call.payload) for call in choice.calls]
     return message
+
+
+def _pictures(completion: Completion) -> Delta:
+    if not completion.picture:
+        return {}
+    url = f"data:image/png;base64,{completion.picture}"
+    return {"images": [{"type": "image_url", "index": 0, "image_url": {"url": url}}]}
 
 
 def _tool_call(call: Call, payload: str) -> dict[str, Any]:

@@ -25,9 +25,14 @@ class RequestRefusedError(Exception):
         self.error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
 
 
+class File(msgspec.Struct, frozen=True):
+    file_data: str = ""
+
+
 class Part(msgspec.Struct, frozen=True):
-    type: Literal["text", "image_url", "input_audio", "file", "refusal"]
+    type: Literal["text", "image_url", "input_audio", "video_url", "file", "refusal"]
     text: str = ""
+    file: File | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -102,6 +107,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    modalities: list[str] | None = None
     functions: list[Function] | None = None
     function_call: Literal["none", "auto"] | Named | None = None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils.timezone import now
 
 from providers import registry
 from providers.base_urls import check_base_url
+from providers.types import OnDisconnect
 from tenants.models import Operator, Tenant, validate_name
 
 validate_model_name = RegexValidator(
@@ -19,7 +20,25 @@ validate_model_name = RegexValidator(
 )
 
 
-class Provider(models.Model):
+def _timeout(help_text: str) -> models.PositiveSmallIntegerField[int | None, int | None]:
+    return models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3600)], help_text=help_text
+    )
+
+
+class Timeouts(models.Model):
+    """How long to wait, in seconds, where that is not the default of docs/reference/timeouts.md."""
+
+    connect_timeout_seconds = _timeout("To reach it. Empty: the default.")
+    first_token_timeout_seconds = _timeout("Until its answer begins. Empty: the default.")
+    idle_timeout_seconds = _timeout("Between two pieces of an answer. Empty: the default.")
+    total_timeout_seconds = _timeout("For a whole answer. Empty: the default.")
+
+    class Meta:
+        abstract = True
+
+
+class Provider(Timeouts):
     """A vendor or server that answers calls."""
 
     name = models.CharField(max_length=100, unique=True, validators=[validate_name])
@@ -29,6 +48,16 @@ class Provider(models.Model):
     base_url = models.CharField(max_length=500, help_text="Where its API begins, such as https://api.openai.com/v1.")
     allow_private_network = models.BooleanField(
         default=False, help_text="Permit a private or loopback address, and plain http. Leave off for public vendors."
+    )
+    on_disconnect = models.CharField(
+        "when a client leaves",
+        max_length=8,
+        blank=True,
+        choices=[
+            (OnDisconnect.ABORT.value, "Abort: its bill stops when the connection is closed"),
+            (OnDisconnect.DRAIN.value, "Drain: it bills the whole answer, so read it to the end"),
+        ],
+        help_text="Empty: as its kind does.",
     )
     enabled = models.BooleanField(default=True, help_text="Off: no call is routed to it.")
     created_at = models.DateTimeField(default=now, editable=False)
@@ -143,8 +172,8 @@ class LifecycleChange(models.Model):
         return f"{self.model.name}: {self.from_state or 'new'} → {self.to_state}"
 
 
-class Deployment(models.Model):
-    """One model at one provider with one credential."""
+class Deployment(Timeouts):
+    """One model at one provider with one credential. Its timeouts come before the provider's."""
 
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="deployments")
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="deployments")
@@ -180,9 +209,13 @@ class Deployment(models.Model):
 
 
 class Strategy(models.TextChoices):
-    """How a group orders its members."""
+    """In which order the deployments of a group's members are tried."""
 
     PRIORITY = "priority", "Priority: in the order listed"
+    WEIGHTED = "weighted", "Weighted: at random, by the deployments' weights"
+    LOWEST_COST = "lowest_cost", "Lowest cost: what this request costs least at"
+    LOWEST_LATENCY = "lowest_latency", "Lowest latency: where answers begin soonest"
+    LEAST_BUSY = "least_busy", "Least busy: with the fewest calls under way for its weight"
 
 
 class ModelGroup(models.Model):
