@@ -40,6 +40,11 @@ class Coalescer(Generic[Row, Result]):
         """How many rows wait for the next batch."""
         return len(self._waiting)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a row is being written or waits."""
+        return self._worker is not None
+
     async def idle(self) -> None:
         """Wait until everything queued so far is written."""
         while self._worker is not None:

@@ -12,6 +12,8 @@ import asyncio
 import psycopg
 from psycopg import pq
 
+from billing.fault_points import fault_point
+
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_MS = 2000
 LOCK_TIMEOUT_MS = 1000
@@ -39,9 +41,10 @@ class StatementError(Exception):
 class StatementConnection:
     """Runs the statements it was given, by name; reopens itself after a failure. Not for concurrent use."""
 
-    def __init__(self, conninfo: str, statements: dict[str, str]) -> None:
+    def __init__(self, conninfo: str, statements: dict[str, str], *, application_name: str = "bursar-ledger") -> None:
         self._conninfo = conninfo
         self._statements = statements
+        self._application_name = application_name
         self._connection: psycopg.AsyncConnection | None = None
         self._reply: asyncio.Future[pq.abc.PGresult] | None = None
         self._result: pq.abc.PGresult | None = None
@@ -63,7 +66,7 @@ class StatementConnection:
         pgconn = self._connection.pgconn
         try:
             pgconn.send_query_prepared(name.encode(), [parameter])
-            result = await self._await_reply(pgconn)
+            result = await self._await_reply(pgconn, sent=f"{name}_sent_not_acknowledged")
         except (*CONNECTION_ERRORS, asyncio.CancelledError):
             await self.close()
             raise
@@ -87,7 +90,7 @@ class StatementConnection:
             self._conninfo,
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            application_name="bursar-ledger",
+            application_name=self._application_name,
             options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}",
         )
         self._connection = connection
@@ -100,11 +103,12 @@ class StatementConnection:
                 await self.close()
                 raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
 
-    async def _await_reply(self, pgconn: pq.abc.PGconn) -> pq.abc.PGresult:
+    async def _await_reply(self, pgconn: pq.abc.PGconn, *, sent: str = "") -> pq.abc.PGresult:
         loop = asyncio.get_running_loop()
         self._reply = loop.create_future()
         while pgconn.flush():  # noqa: ASYNC110 -- 1: the socket's buffer is full, which takes hundreds of rows
             await asyncio.sleep(0.001)
+        fault_point(sent)
         timer = loop.call_later(REPLY_TIMEOUT_SECONDS, self._fail, TimeoutError("The database did not reply."))
         try:
             return await self._reply

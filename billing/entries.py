@@ -11,6 +11,9 @@ import msgspec
 from billing.budgets import Hold
 from billing.estimates import SMALLEST_ANSWER_TOKENS
 
+UNSTORABLE = b'{"unstorable": true}'
+"""In the place of a usage object that the database refused; the log has the reason."""
+
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt's row as it is committed before dispatch."""
@@ -33,10 +36,10 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """A charge: `billing.models.UsageRecord` says what each field means."""
+    """A charge: `billing.models.UsageRecord` says what each field means. When it is posted is the database's to say."""
 
     attempt_id: str
-    created_at: dt.datetime
+    started_at: dt.datetime
     request_id: str
     tenant_id: int
     project_id: int | None
@@ -71,6 +74,14 @@ class Void(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt_id: str
     failure: str
+
+
+def without_providers_words(row: Settlement | Void) -> Settlement | None:
+    """A charge without its provider's usage object, which may hold what no jsonb takes (NUL, a number of a million
+    digits): that must not keep the charge out of the books. None when there is nothing to take out."""
+    if isinstance(row, Void) or bytes(row.provider_usage) in (b"{}", UNSTORABLE):
+        return None
+    return msgspec.structs.replace(row, provider_usage=msgspec.Raw(UNSTORABLE))
 
 
 def new_attempt_id() -> str:

@@ -42,3 +42,15 @@ class BudgetError(ValueError):
 
 class UsageReportError(ValueError):
     """A question about usage that is too large to be answered whole."""
+
+
+class AdjustmentError(ValueError):
+    """An adjustment that may not be posted, with the reason in words for the operator."""
+
+
+class StatementError(ValueError):
+    """A statement, credit note or markup that may not be made so, with the reason in words for the operator."""
+
+
+class ReconciliationError(ValueError):
+    """A provider's usage export that cannot be read, naming the line and the column."""

@@ -1,29 +1,36 @@
 """What one process did with its attempts, in a file that outlives `kill -9`.
 
 One line for each mark, written with a plain `write`: once that has returned, the kernel has the line, whatever becomes
-of the process. Nothing is fsynced: only a crash of the whole machine loses lines, and it costs about a microsecond.
-A charge is here before it is queued for the database, so this file is also the spool of charges that never got there.
+of the process, and it costs about a microsecond. A crash of the whole machine may lose lines. So the file says during
+which run of the machine it was written: read during another, a mark that is not there proves nothing
+(docs/decisions/0016-what-survives-which-crash.md). A charge is here before it is queued for the database, so this file
+is also the spool of charges that never got there: while the database is away, `sync` puts them on the disk itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import logging
 import os
-from collections.abc import Callable, Collection, KeysView
+from collections.abc import Callable, Collection, KeysView, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
+import psutil
 
 from billing.entries import Settlement, Void
 
 logger = logging.getLogger(__name__)
 
 COMPACT_ABOVE_BYTES = 64 * 1024 * 1024
-WHOLE, HOLED = b"bursar-flight-1 whole\n", b"bursar-flight-1 holed\n"
-"""The first line: of one length, so that the one is written over the other the moment a mark is lost."""
+WHOLE, HOLED = b"bursar-flight-2 whole", b"bursar-flight-2 holed"
+"""How the first line begins: of one length, so that the one is written over the other the moment a mark is lost. The
+machine's run follows."""
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 _encode = msgspec.json.encode
 
@@ -41,6 +48,10 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     requested_model: str
     upstream_model: str
     price_id: int | None
+    service_tier: str = ""
+    """As asked for; the default reads the files of processes that did not write it yet."""
+    units: dict[str, int] = {}
+    """What is charged beside tokens: characters to be spoken, seconds to be heard."""
 
 
 @dataclass(slots=True)
@@ -48,8 +59,11 @@ class Flight:
     """The marks of one attempt."""
 
     dispatch: Dispatch | None = None
-    output_bytes: int = 0
+    output_bytes: int | None = None
+    """How much the model had said; 0 once an answer has begun, None while there is no sign of one."""
     end: Settlement | Void | None = None
+    units: dict[str, int] | None = None
+    """What the gateway had counted in billable units, of calls that are not counted by bytes."""
 
 
 @dataclass(slots=True)
@@ -75,6 +89,7 @@ class FlightRecorder:
         self._marks: dict[str, list[bytes]] = {}
         self._torn = False
         self._holed = False
+        self._syncing: asyncio.Task[None] | None = None
         self._descriptor = -1
         self._replace_file()
 
@@ -98,8 +113,14 @@ class FlightRecorder:
         self._write(line)
 
     def progressed(self, attempt_id: str, output_bytes: int) -> None:
-        """So much has the model said by now."""
+        """So much has the model said by now; 0: its answer begins."""
         line = b"P %b %d\n" % (attempt_id.encode(), output_bytes)
+        self._marks[attempt_id][1:] = [line]
+        self._write(line)
+
+    def counted(self, attempt_id: str, units: Mapping[str, int]) -> None:
+        """So much has been used by now, in billable units, as far as it is not charged yet."""
+        line = b"U %b %b\n" % (attempt_id.encode(), _encode(units))
         self._marks[attempt_id][1:] = [line]
         self._write(line)
 
@@ -121,6 +142,24 @@ class FlightRecorder:
                 self._replace_file()
         except OSError as error:
             logger.warning("recorder.compact_failed", extra={"reason": str(error)})
+
+    def sync(self) -> None:
+        """Have all that is written so far put on the disk itself, in a thread; what comes meanwhile waits its turn."""
+        if self._syncing is None:
+            self._syncing = asyncio.get_running_loop().create_task(self._sync())
+
+    async def _sync(self) -> None:
+        size = -1
+        while size != self._size and self._descriptor >= 0:
+            size = self._size
+            duplicate = os.dup(self._descriptor)  # compacting may replace the file under the thread
+            try:
+                await asyncio.to_thread(os.fsync, duplicate)
+            except OSError as error:
+                self._admit_hole(str(error))
+            finally:
+                os.close(duplicate)
+        self._syncing = None
 
     def close(self, *, keep: bool) -> None:
         """Close the file, and remove it unless something of this process is still open in the database."""
@@ -156,7 +195,7 @@ class FlightRecorder:
 
     def _replace_file(self) -> None:
         """Write what is still needed into a new file and put it in the place of the old, all or nothing."""
-        content = WHOLE + b"".join(line for marks in self._marks.values() for line in marks)
+        content = WHOLE + _this_run() + b"".join(line for marks in self._marks.values() for line in marks)
         fresh = self.path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -173,6 +212,13 @@ class FlightRecorder:
         self._torn = self._holed = False
 
 
+@functools.cache
+def _this_run() -> bytes:
+    """What tells this run of the machine from those before: the end of the first line."""
+    boot_id = BOOT_ID_FILE.read_text().strip() if BOOT_ID_FILE.exists() else f"{psutil.boot_time():.0f}"
+    return f" {boot_id}\n".encode()
+
+
 def flight_path(folder: Path, process_id: UUID) -> Path:
     """Where a process of this host has its recorder. The name says whose it is, so no other host's is taken for it."""
     return folder / f"{process_id}.flight"
@@ -183,9 +229,9 @@ def read_flights(path: Path, attempt_ids: Collection[str]) -> FlightLog | None:
     try:
         with path.open("rb") as file:
             first = file.readline()
-            if first not in (WHOLE, HOLED):
+            if not first.startswith((WHOLE, HOLED)):
                 return None
-            log = FlightLog(whole=first == WHOLE)
+            log = FlightLog(whole=first == WHOLE + _this_run())
             for line in file:
                 attempt_id = line[2:34].decode("ascii", "replace")
                 if attempt_id in attempt_ids and line.endswith(b"\n"):
@@ -206,13 +252,16 @@ def _add(log: FlightLog, attempt_id: str, *, kind: bytes, payload: bytes) -> Non
         flight.dispatch = mark
     elif isinstance(mark, int):
         flight.output_bytes = mark
+    elif isinstance(mark, dict):
+        flight.units = mark
     elif flight.end is None:
         flight.end = mark
 
 
-_READERS: dict[bytes, Callable[[bytes], Dispatch | int | Settlement | Void]] = {
+_READERS: dict[bytes, Callable[[bytes], Dispatch | int | dict[str, int] | Settlement | Void]] = {
     b"D": msgspec.json.Decoder(Dispatch).decode,
     b"P": int,
+    b"U": msgspec.json.Decoder(dict[str, int]).decode,
     b"S": msgspec.json.Decoder(Settlement).decode,
     b"V": msgspec.json.Decoder(Void).decode,
 }

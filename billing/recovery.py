@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import msgspec
 
-from billing.counting import counted_usage, with_call_fee
+from billing.counting import charged_units, counted_usage, usage_of
 from billing.entries import Settlement, Void
 from billing.flight_recorder import Dispatch, Flight
 from billing.models import Attempt, Ending, UsageSource
 from billing.pricing import PriceVersion
+from providers.types import Usage
 
 PROCESS_DIED = "process_died"
 
@@ -18,29 +19,35 @@ PROCESS_DIED = "process_died"
 def ending_of(attempt: Attempt, flight: Flight | None, *, prices: Mapping[int, PriceVersion]) -> Settlement | Void:
     """End an open attempt by its marks, None when there is no evidence of what became of it.
 
-    Its charge known: exactly that. Dispatched: what the gateway has counted, the output as of the last mark, which is
-    at most a second old. Never dispatched: void. No evidence: a charge of nothing whose source is `unknown`; what the
-    attempt had reserved is then the most that its provider may ask for it.
+    Its charge known: exactly that. Its answer begun: what the gateway has counted, the output as of the last mark, at
+    most a second old. Never dispatched: void. Dispatched without a sign of an answer, or no evidence: a charge of
+    nothing whose source is `unknown`, for nobody knows whether the provider ever saw it; what the attempt had reserved
+    is then the most that its provider may ask for it.
 
-    The process may live after all and send its own end late; the attempt has ended then, and that changes nothing.
+    The process may live after all and send its own end late: the ledger then posts the difference as a correction.
     """
     if flight is None:
         return unknown_charge(attempt)
     if flight.end is not None:
         return flight.end
-    if flight.dispatch is None and flight.output_bytes:
+    if flight.dispatch is None and flight.output_bytes is not None:
         return unknown_charge(attempt)  # it was dispatched, and that mark is lost
     if flight.dispatch is None:
         return Void(attempt_id=attempt.id.hex, failure=PROCESS_DIED)
     price = prices.get(flight.dispatch.price_id) if flight.dispatch.price_id is not None else None
-    return _counted_charge(attempt, flight.dispatch, output_bytes=flight.output_bytes, price=price)
+    if flight.units is not None:
+        return _counted_charge(attempt, flight.dispatch, usage=usage_of(flight.units), price=price)
+    if flight.output_bytes is None:
+        return _attributed(attempt, flight.dispatch)
+    usage = counted_usage(input_bytes=flight.dispatch.input_bytes, output_bytes=flight.output_bytes)
+    return _counted_charge(attempt, flight.dispatch, usage=usage, price=price)
 
 
 def unknown_charge(attempt: Attempt) -> Settlement:
     """The tenant pays nothing for what nobody knows."""
     return Settlement(
         attempt_id=attempt.id.hex,
-        created_at=attempt.created_at,
+        started_at=attempt.created_at,
         request_id=attempt.request_id,
         tenant_id=attempt.tenant_id,
         project_id=None,
@@ -71,11 +78,22 @@ def unknown_charge(attempt: Attempt) -> Settlement:
     )
 
 
-def _counted_charge(
-    attempt: Attempt, dispatch: Dispatch, *, output_bytes: int, price: PriceVersion | None
-) -> Settlement:
-    usage = counted_usage(input_bytes=dispatch.input_bytes, output_bytes=output_bytes)
-    units = with_call_fee(usage.units, price)
+def _counted_charge(attempt: Attempt, dispatch: Dispatch, *, usage: Usage, price: PriceVersion | None) -> Settlement:
+    usage = msgspec.structs.replace(usage, units={**dispatch.units, **usage.units})
+    units = charged_units(usage, price, service_tier=dispatch.service_tier, moment=attempt.created_at)
+    return msgspec.structs.replace(
+        _attributed(attempt, dispatch),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        units=units,
+        usage_source=UsageSource.LOCAL_COUNT.value,
+        price_id=dispatch.price_id,
+        cost_nano_usd=price.cost_nano_usd(units) if price is not None else 0,
+    )
+
+
+def _attributed(attempt: Attempt, dispatch: Dispatch) -> Settlement:
+    """An unknown charge with everything that is known."""
     return msgspec.structs.replace(
         unknown_charge(attempt),
         project_id=dispatch.project_id,
@@ -86,10 +104,4 @@ def _counted_charge(
         requested_model=dispatch.requested_model,
         upstream_model=dispatch.upstream_model,
         stream=dispatch.stream,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        units=units,
-        usage_source=UsageSource.LOCAL_COUNT.value,
-        price_id=dispatch.price_id,
-        cost_nano_usd=price.cost_nano_usd(units) if price is not None else 0,
     )

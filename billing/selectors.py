@@ -8,6 +8,7 @@ from collections import defaultdict
 from billing.budgets import BudgetRule
 from billing.models import Budget, Price
 from billing.pricing import PriceList, PriceVersion
+from billing.tiers import stored_tiers
 
 
 def price_holding(model_id: int, moment: dt.datetime) -> Price | None:
@@ -18,8 +19,9 @@ def price_holding(model_id: int, moment: dt.datetime) -> Price | None:
 def load_prices() -> PriceList:
     """Every model's price versions. One query."""
     versions: dict[int, list[PriceVersion]] = defaultdict(list)
-    for pk, model_id, valid_from, rates in Price.objects.values_list("pk", "model_id", "valid_from", "rates"):
-        versions[model_id].append(PriceVersion(pk, valid_from, rates))
+    rows = Price.objects.values_list("pk", "model_id", "valid_from", "rates", "tiers")
+    for pk, model_id, valid_from, rates, tiers in rows:
+        versions[model_id].append(PriceVersion(pk, valid_from, rates, stored_tiers(tiers)))
     return PriceList(versions)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from django.utils import timezone
 
@@ -12,6 +12,7 @@ from billing.models import Price
 from billing.money import pico_from_usd_per_million
 from billing.pricing import UNITS
 from billing.selectors import price_holding
+from billing.tiers import Tier, check_tiers, stored_tiers
 from providers.models import Model
 from tenants.models import Operator
 
@@ -30,11 +31,26 @@ def read_rates(usd_per_million: Mapping[str, str]) -> dict[str, int]:
 
 
 def set_price(
-    model: Model, rates: Mapping[str, int], *, valid_from: dt.datetime | None = None, by: Operator | None = None
+    model: Model,
+    rates: Mapping[str, int],
+    *,
+    tiers: Sequence[Tier] = (),
+    valid_from: dt.datetime | None = None,
+    by: Operator | None = None,
 ) -> Price | None:
-    """Supersede a model's prices from a moment on (now); None when the rates are what already holds then."""
+    """Supersede a model's prices from a moment on (now); None when these are what already holds then.
+
+    Raises `PriceError` for tiers that cannot be meant.
+    """
+    check_tiers(tiers)
     moment = valid_from or timezone.now()
-    current = price_holding(model.pk, moment)
-    if current is not None and current.rates == dict(rates):
+    if not changes_price(model, rates, tiers=tiers, moment=moment):
         return None
-    return Price.objects.create(model=model, valid_from=moment, rates=dict(rates), created_by=by)
+    stored = [tier.as_json() for tier in tiers]
+    return Price.objects.create(model=model, valid_from=moment, rates=dict(rates), tiers=stored, created_by=by)
+
+
+def changes_price(model: Model, rates: Mapping[str, int], *, tiers: Sequence[Tier], moment: dt.datetime) -> bool:
+    """Whether these are other prices than those that hold at a moment."""
+    current = price_holding(model.pk, moment)
+    return current is None or current.rates != dict(rates) or stored_tiers(current.tiers) != tuple(tiers)

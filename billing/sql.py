@@ -1,6 +1,7 @@
 """The ledger's statements: each takes one JSON array of rows, so a batch is one round trip.
 
-The functions stand in `billing/migrations/0004_ledger_functions.py`.
+The functions stand in `billing/migrations`: reserving and releasing in `0004_ledger_functions.py`, ending and adjusting
+in `0010_posting_functions.py`, adding up in `0009_entries_and_rollups.py`, extending in `0020_leases.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ def reserve(process_id: UUID | None) -> str:
 
 
 SETTLE = "SELECT ledger_settle($1::jsonb)"
-"""An attempt ends once: a charge whose attempt is no longer open changes nothing."""
+"""An attempt ends once: a charge whose attempt is no longer open changes nothing, unless a sweep ended it. Then what it
+costs beyond, or below, what the sweep charged is posted as a correction, once."""
 
 VOID = "SELECT ledger_void($1::jsonb)"
+
+EXTEND = "SELECT ledger_extend($1::jsonb)"
 
 BEAT = """
 INSERT INTO billing_gatewayprocess (id, host, pid, started_at, beat_at, recorder) VALUES (%s, %s, %s, %s, now(), %s)
@@ -31,5 +35,8 @@ ON CONFLICT (id) DO UPDATE SET beat_at = now()
 SWEEP_TIMEOUTS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '2s'"
 SWEEP_LOCK = "SELECT pg_try_advisory_xact_lock(7094703662122)"
 """One sweep writes at a time, over all processes; the number is only ours."""
-SWEEP_SETTLE = "SELECT ledger_settle(%s::jsonb)"
-SWEEP_VOID = "SELECT ledger_void(%s::jsonb)"
+REPLAY = "SELECT ledger_reserve(%s::jsonb, %s::uuid)"
+SWEEP_SETTLE = "SELECT ledger_settle(%s::jsonb, sweeping => true)"
+SWEEP_VOID = "SELECT ledger_void(%s::jsonb, sweeping => true)"
+
+ADJUST = "SELECT ledger_adjust(%s::jsonb)"

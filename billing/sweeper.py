@@ -20,11 +20,12 @@ from django.db.models import DateTimeField, DurationField, Exists, ExpressionWra
 from django.db.models.functions import Coalesce, Now
 
 from billing import sql
-from billing.entries import Settlement, Void
+from billing.entries import Settlement, Void, without_providers_words
 from billing.flight_recorder import Flight, FlightRecorder, flight_path, read_flights
 from billing.models import Attempt, AttemptState, GatewayProcess, Price
 from billing.pricing import PriceVersion
 from billing.recovery import ending_of, unknown_charge
+from billing.replay import replay_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def sweep(folder: Path, dead_after_seconds: float) -> Counter[str]:
     Returns how many ended in which way. A process is dead when its row has not been touched for so long, or is gone.
     Raises `django.db.DatabaseError`; what has not ended then does the next time.
     """
+    replay_leftovers(folder)
     swept: Counter[str] = Counter()
     while True:
         found, ended = _sweep_batch(folder, dt.timedelta(seconds=dead_after_seconds))
@@ -124,7 +126,7 @@ def _prices_of(flights: Iterable[Flight | None]) -> dict[int, PriceVersion]:
     dispatches = [flight.dispatch for flight in flights if flight is not None and flight.dispatch is not None]
     price_ids = {dispatch.price_id for dispatch in dispatches if dispatch.price_id is not None}
     rows = Price.objects.filter(pk__in=price_ids)
-    return {row.pk: PriceVersion(row.pk, row.valid_from, row.rates) for row in rows}
+    return {row.pk: row.version for row in rows}
 
 
 def _write(statement: str, endings: Sequence[tuple[Attempt, Settlement | Void]]) -> Counter[str]:
@@ -145,6 +147,9 @@ def _write_alone(statement: str, attempt: Attempt, *, end: Settlement | Void) ->
     """A batch the server refuses holds a row it cannot store: that attempt's charge is as good as unknown."""
     if _taken(statement, [end]):
         return [_way(end)]
+    plainer = without_providers_words(end)
+    if plainer is not None and _taken(statement, [plainer]):
+        return [_way(plainer)]
     logger.critical("recovery.row_refused", extra={"row": _encode(end).decode()})
     unknown = unknown_charge(attempt)
     return [_way(unknown)] if _taken(sql.SWEEP_SETTLE, [unknown]) else []
@@ -168,7 +173,11 @@ def _tidy(folder: Path, dead_after: dt.timedelta) -> None:
     dead = GatewayProcess.objects.filter(beat_at__lt=Now() - UNKNOWN_AFTER * dead_after)
     dead.exclude(Exists(_open_attempts_of_it())).delete()
     with contextlib.suppress(FileNotFoundError):  # others tidy here too
-        old = [path for path in folder.glob("*.*") if path.stat().st_mtime < time.time() - FILES_KEPT_SECONDS]
+        old = [
+            path
+            for path in folder.glob("*.*")
+            if path.suffix != ".spool" and path.stat().st_mtime < time.time() - FILES_KEPT_SECONDS
+        ]
         if not old:
             return
         known = {str(process_id) for process_id in GatewayProcess.objects.values_list("id", flat=True)}

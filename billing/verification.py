@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from billing.usage_sums import FIGURES
+
 EXAMPLES = 5
 
 
@@ -16,6 +18,20 @@ class Check:
     name: str
     says: str
     breaches: str
+
+
+BUCKET_KEY = ("tenant_id", "project_id", "api_key_id", "model_name", "provider_name", "ending")
+
+
+def _differences(days: str, parts: str, *, key: tuple[str, ...]) -> str:
+    """The days' buckets that are not the sums of their parts, in the months that are kept."""
+    names, figures = ", ".join(key), ", ".join(FIGURES)
+    return f"""SELECT day, {names}, {", ".join(f"sum({figure})" for figure in FIGURES)} FROM (
+            SELECT starts_at AS day, {names}, {figures} FROM {days} WHERE starts_at >= ledger_kept_from()
+            UNION ALL
+            SELECT date_trunc('day', starts_at, 'UTC'), {names}, {", ".join(f"-sum({figure})" for figure in FIGURES)}
+            FROM {parts} WHERE starts_at >= ledger_kept_from() GROUP BY 1, {names}) AS difference
+        GROUP BY day, {names} HAVING {" OR ".join(f"sum({figure}) <> 0" for figure in FIGURES)}"""  # noqa: S608 -- our own constants
 
 
 CHECKS = (
@@ -36,13 +52,15 @@ CHECKS = (
     ),
     Check(
         "M4 spent",
-        "A window has spent what the attempts held in it were charged.",
-        """SELECT held.id, held.spent_nano_usd, coalesce(charged.total, 0)
+        "A window has spent what the attempts held in it were charged, adjustments included, dropped months archived.",
+        """SELECT held.id, held.spent_nano_usd, held.archived_nano_usd + coalesce(charged.total, 0)
         FROM billing_budgetwindow held LEFT JOIN (
-            SELECT window_id, sum(charge.cost_nano_usd) AS total
-            FROM billing_attempt attempt JOIN billing_usagerecord charge ON charge.attempt_id = attempt.id,
-                unnest(attempt.windows) AS window_id GROUP BY window_id) charged ON charged.window_id = held.id
-        WHERE held.spent_nano_usd <> coalesce(charged.total, 0)""",
+            SELECT window_id, sum(posted.nano_usd) AS total
+            FROM (SELECT attempt.windows, charge.cost_nano_usd AS nano_usd
+                FROM billing_attempt attempt JOIN billing_usagerecord charge ON charge.attempt_id = attempt.id
+                UNION ALL SELECT windows, amount_nano_usd FROM billing_adjustment) AS posted,
+                unnest(posted.windows) AS window_id GROUP BY window_id) charged ON charged.window_id = held.id
+        WHERE held.spent_nano_usd <> held.archived_nano_usd + coalesce(charged.total, 0)""",
     ),
     Check(
         "M4 reserved",
@@ -60,6 +78,29 @@ CHECKS = (
         """SELECT attempt_id, cost_nano_usd, units FROM billing_usagerecord
         WHERE cost_nano_usd < 0 OR input_tokens < 0 OR output_tokens < 0
             OR EXISTS (SELECT FROM jsonb_each_text(units) AS unit WHERE unit.value::numeric < 0)""",
+    ),
+    Check(
+        "M5 no gift",
+        "No charge was credited more than it was.",
+        """SELECT charge.attempt_id, charge.cost_nano_usd, adjusted.total
+        FROM (SELECT attempt_id, sum(amount_nano_usd) AS total FROM billing_adjustment GROUP BY attempt_id) AS adjusted
+        JOIN billing_usagerecord charge ON charge.attempt_id = adjusted.attempt_id
+        WHERE charge.cost_nano_usd + adjusted.total < 0""",
+    ),
+    Check(
+        "rollup days",
+        "A day's buckets are the sums of its charges and adjustments.",
+        _differences("billing_usageday", "billing_entry", key=BUCKET_KEY),
+    ),
+    Check(
+        "rollup hours",
+        "A day's hours come to the same as the day.",
+        _differences("billing_usageday", "billing_usagehour", key=BUCKET_KEY),
+    ),
+    Check(
+        "rollup users",
+        "A user's days are the sums of the user's charges and adjustments.",
+        _differences("billing_userday", "billing_entry", key=("tenant_id", '"user"')),
     ),
 )
 
@@ -88,7 +129,9 @@ def exposures() -> list[Exposure]:
         cursor.execute(
             """SELECT attempt.provider_name, count(*), sum(attempt.reserved_nano_usd)::bigint
             FROM billing_usagerecord charge JOIN billing_attempt attempt ON attempt.id = charge.attempt_id
-            WHERE charge.usage_source = 'unknown' GROUP BY 1 ORDER BY 1"""
+            WHERE charge.usage_source = 'unknown'
+                AND NOT EXISTS (SELECT FROM billing_adjustment late WHERE late.attempt_id = attempt.id)
+            GROUP BY 1 ORDER BY 1"""
         )
         return [Exposure(*row) for row in cursor.fetchall()]
 

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from billing.admin import budget_history, budgets, prices, usage
+from billing.admin import (
+    adjustments,
+    budget_history,
+    budgets,
+    price_proposals,
+    prices,
+    reconciliation,
+    statement_terms,
+    statements,
+    usage,
+)
 
-__all__ = ["budget_history", "budgets", "prices", "usage"]
+__all__ = [
+    "adjustments",
+    "budget_history",
+    "budgets",
+    "price_proposals",
+    "prices",
+    "reconciliation",
+    "statement_terms",
+    "statements",
+    "usage",
+]

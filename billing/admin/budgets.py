@@ -226,7 +226,9 @@ class BudgetAdmin(OperatorModelAdmin):
                 override = allow_more(
                     budget, extra, expires_at=until, reason=form.cleaned_data["reason"], by=operator_of(request)
                 )
-                self.log_change(request, budget, f"Allowed {override}. {override.reason}")
+                self.log_change(
+                    request, budget, f"Allowed {override}. {override.reason}", verb="allowed_more", made=override
+                )
         except BudgetError as error:
             form.add_error(None, str(error))
             return False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -18,95 +17,23 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextInputWidget
 
+from billing.admin.price_forms import RatesForm, typed_rates, typed_tiers
 from billing.errors import PriceError
 from billing.models import Price
 from billing.money import usd
-from billing.pricing import PRICED_AS, UNITS, PriceVersion
+from billing.price_samples import SAMPLES, cost_in, sample_costs
+from billing.pricing import UNITS, PriceVersion
+from billing.quotes import quote_rates
 from billing.selectors import price_holding
-from billing.services import read_rates, set_price
+from billing.services import set_price
+from billing.tiers import stored_tiers
 from tenants.operator_admin import OperatorModelAdmin, number, operator_of, utc
 
 VALID_FROM = utc("valid_from", "Valid from")
-SAMPLE_UNITS = {"input": 1000, "output": 500}
 TEXT_UNITS = ("input", "output", "reasoning", "cache_read", "cache_write_5m", "cache_write_1h")
 MEDIA_UNITS = tuple(unit for unit in UNITS if unit.startswith(("audio", "image_")))
 OTHER_UNITS = tuple(unit for unit in UNITS if unit not in TEXT_UNITS + MEDIA_UNITS)
-
-
-def sample_cost(rates: Mapping[str, int]) -> str:
-    """What a typical call costs at these rates (pico-USD by unit), in USD."""
-    return usd(PriceVersion(0, timezone.now(), rates).cost_nano_usd(SAMPLE_UNITS))
-
-
-def typed_rates(values: Mapping[str, Any]) -> dict[str, int]:
-    """Pico-USD by unit of what was typed. Raises `PriceError`, also when nothing was."""
-    typed = {unit: text.strip() for unit in UNITS if (text := values.get(unit) or "").strip()}
-    if not typed:
-        raise PriceError("Give at least one price; write 0 for what is free.")
-    return read_rates(typed)
-
-
-class PriceForm(forms.ModelForm):
-    """A new price version."""
-
-    class Meta:
-        model = Price
-        fields = ("model", "valid_from")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "valid_from" in self.fields:
-            self.fields["valid_from"].required = False
-            self.fields["valid_from"].initial = None
-            self.fields["valid_from"].help_text = "UTC. Empty: from now on."
-
-    def clean_valid_from(self) -> dt.datetime:
-        now = timezone.now()
-        moment: dt.datetime = self.cleaned_data["valid_from"] or now
-        if moment < now:
-            raise ValidationError("A price cannot begin in the past: calls since then have been charged.")
-        return moment
-
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
-        for unit in UNITS:
-            self._check_unit(unit)
-        if self.errors:
-            return cleaned
-        try:
-            rates = typed_rates(self.cleaned_data)
-        except PriceError as error:
-            raise ValidationError(str(error)) from error
-        current = price_holding(self.cleaned_data["model"].pk, self.cleaned_data["valid_from"])
-        if current is not None and current.rates == rates:
-            raise ValidationError("These are the prices that hold then already.")
-        self.instance.rates = rates
-        return cleaned
-
-    def _check_unit(self, unit: str) -> None:
-        """Show what is wrong with a price at its own field."""
-        text = (self.cleaned_data.get(unit) or "").strip()
-        try:
-            read_rates({unit: text} if text else {})
-        except PriceError as error:
-            self.add_error(unit, str(error).removeprefix(f"{unit}: "))
-
-
-def _rate_field(unit: str) -> forms.CharField:
-    default = PRICED_AS.get(unit)
-    return forms.CharField(
-        max_length=32,
-        required=False,
-        label=unit.replace("_", " ").capitalize(),
-        widget=UnfoldAdminTextInputWidget({"inputmode": "decimal", "placeholder": "0.15"}),
-        help_text=f"Empty: priced as {default}." if default else "Empty: free.",
-    )
-
-
-RatesForm = type("RatesForm", (PriceForm,), {unit: _rate_field(unit) for unit in UNITS})
-"""The form with one field for each unit of the vocabulary."""
 
 
 @admin.register(Price)
@@ -114,14 +41,14 @@ class PriceAdmin(OperatorModelAdmin):
     """Price versions. A change is a new version: no row is edited or deleted."""
 
     form = RatesForm
-    list_display = ("model", VALID_FROM, "input_price", "output_price", "other_prices", "sample")
+    list_display = ("model", VALID_FROM, "input_price", "output_price", "other_prices", "tier_names", "sample")
     list_select_related = ("model", "created_by")
     list_filter = (("model", AutocompleteSelectFilter),)
     search_fields = ("model__name",)
     autocomplete_fields = ("model",)
     ordering = ("model__name", "-valid_from")
     change_form_before_template = "admin/billing/price_preview.html"
-    recorded = ("model", VALID_FROM, "prices", "sample", utc("created_at", "Set"), "created_by")
+    recorded = ("model", VALID_FROM, "prices", "tier_prices", "samples", utc("created_at", "Set"), "created_by")
     empty_hint = "Without a price a model's calls are booked at no cost: set one before tenants use it."
 
     @display(description="Input, USD/M")
@@ -135,16 +62,42 @@ class PriceAdmin(OperatorModelAdmin):
     @display(description="Other units, USD/M")
     def other_prices(self, price: Price) -> str:
         others = {unit: rate for unit, rate in price.usd_per_million().items() if unit not in ("input", "output")}
-        return ", ".join(f"{unit} {rate}" for unit, rate in others.items()) or "-"
+        return _listed(others) or "-"
 
     @display(description="1,000 in + 500 out, USD")
     def sample(self, price: Price) -> SafeString:
-        return number(sample_cost(price.rates))
+        return number(usd(cost_in(price.version, SAMPLES[0].units, tier=0)))
+
+    @display(description="Tiers")
+    def tier_names(self, price: Price) -> str:
+        return ", ".join(tier.name for tier in price.version.tiers) or "-"
 
     @display(description="USD per million units")
     def prices(self, price: Price) -> SafeString:
         rows = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", price.usd_per_million().items())
         return format_html('<table class="figures">{}</table>', rows)
+
+    @display(description="Tiers, the first that applies wins")
+    def tier_prices(self, price: Price) -> SafeString | str:
+        rows = [
+            (
+                place,
+                tier.name,
+                tier.condition(),
+                ", ".join(f"{unit} {rate}" for unit, rate in quote_rates(tier.rates).items()),
+            )
+            for place, tier in enumerate(price.version.tiers, start=1)
+        ]
+        if not rows:
+            return "none"
+        table = format_html_join("", "<tr><td>{}</td><th>{}</th><td>{}</td><td>{}</td></tr>", rows)
+        return format_html('<table class="rates">{}</table>', table)
+
+    @display(description="What requests cost, USD")
+    def samples(self, price: Price) -> SafeString:
+        costs = ((row.sample, row.tier, number(row.cost)) for row in sample_costs(price.version))
+        table = format_html_join("", "<tr><th>{}</th><td>{}</td><td>{}</td></tr>", costs)
+        return format_html('<table class="rates">{}</table>', table)
 
     def get_fieldsets(self, request: HttpRequest, obj: Price | None = None) -> Any:
         if obj is not None:
@@ -155,6 +108,8 @@ class PriceAdmin(OperatorModelAdmin):
             ("Text tokens", {"fields": TEXT_UNITS, "description": quoted}),
             ("Audio and images", {"fields": MEDIA_UNITS, "description": quoted, "classes": ("collapse",)}),
             ("Counted otherwise", {"fields": OTHER_UNITS, "description": quoted, "classes": ("collapse",)}),
+            ("Tiers", {"fields": ("quoted_tiers",)}),
+            (None, {"fields": ("confirmed",)}),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Price | None = None) -> Any:
@@ -164,31 +119,37 @@ class PriceAdmin(OperatorModelAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: Price, form: forms.ModelForm[Price], change: bool) -> None:
-        saved = set_price(obj.model, obj.rates, valid_from=obj.valid_from, by=operator_of(request))
+        tiers = stored_tiers(obj.tiers)
+        saved = set_price(obj.model, obj.rates, tiers=tiers, valid_from=obj.valid_from, by=operator_of(request))
         if saved is None:
             raise PriceError(f"{obj.model} has these prices already.")
         obj.pk = saved.pk
         obj.refresh_from_db()
-        messages.warning(request, f"1,000 input + 500 output tokens of {obj.model} cost {sample_cost(obj.rates)} USD.")
+        cost = usd(cost_in(obj.version, SAMPLES[0].units, tier=0))
+        messages.warning(request, f"1,000 input + 500 output tokens of {obj.model} cost {cost} USD.")
 
     def get_urls(self) -> list[URLPattern]:
         preview = path("preview/", self.admin_site.admin_view(self.preview), name=self.url_name("preview"))
         return [preview, *super().get_urls()]
 
     def preview(self, request: HttpRequest) -> HttpResponse:
-        """What a typical call would cost at the prices typed so far. Reads only."""
+        """What sample requests would cost at the prices typed so far. Reads only."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        context: dict[str, str] = {}
-        try:
-            context["cost"] = sample_cost(typed_rates(request.GET))
-        except PriceError as error:
-            context["problem"] = str(error)
         model = request.GET.get("model", "")
         current = price_holding(int(model), timezone.now()) if _is_id(model) else None
-        if current is not None:
-            context["cost_now"] = sample_cost(current.rates)
-        return TemplateResponse(request, "admin/billing/price_preview_line.html", context)
+        context: dict[str, Any] = {"has_price": current is not None}
+        try:
+            rates, tiers = typed_rates(request.GET), typed_tiers(request.GET.get("quoted_tiers", ""))
+            typed = PriceVersion(0, timezone.now(), rates, tiers)
+            context["costs"] = sample_costs(typed, now=current.version if current is not None else None)
+        except PriceError as error:
+            context["problem"] = str(error)
+        return TemplateResponse(request, "admin/billing/price_preview_table.html", context)
+
+
+def _listed(rates: Mapping[str, str]) -> str:
+    return ", ".join(f"{unit} {rate}" for unit, rate in rates.items())
 
 
 def _is_id(text: str) -> bool:

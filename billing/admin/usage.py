@@ -10,18 +10,23 @@ from django.contrib import admin
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
+from billing.admin.adjustments import AdjustAction
 from billing.admin.windows import KeysetChangeList, Window, WindowFilter
+from billing.explanations import explain, tier_words
 from billing.models import Attempt, AttemptState, Ending, UsageRecord
 from billing.money import usd
-from billing.usage_totals import UsageTotals, sum_usage
+from billing.usage_sums import Stretch, UsageSums, sum_usage
 from providers.models import Model, Provider
 from tenants.operator_admin import OperatorModelAdmin, number, two_lines, utc
 
 CREATED = utc("created_at", "Time")
+POSTED = utc("created_at", "Posted")
+STARTED = utc("started_at", "Asked")
 CLOCK_SLACK_MS = 60_000
 """An attempt's id carries the moment it was made, which may precede `created_at` by the time a process was held up."""
 
@@ -76,6 +81,23 @@ class LedgerAdmin(OperatorModelAdmin):
         return two_lines(f"{row.created_at:%Y-%m-%d %H:%M:%S}", row.request_id)
 
 
+def formula_of(charge: UsageRecord) -> SafeString:
+    """The charge as a sum of products, and the tier whose rates these are."""
+    if charge.price is None:
+        return two_lines(", ".join(f"{count:,} {unit}" for unit, count in charge.units.items()) or "-", "no price")
+    version = charge.price.version
+    lines = format_html_join(
+        "",
+        "<tr><th>{}</th><td>{}</td><td>at {} per million</td><td>{}</td></tr>",
+        (
+            (line.unit, number(f"{line.amount:,}"), line.rate, number(line.usd))
+            for line in explain(version, charge.units)
+        ),
+    )
+    words = tier_words(version, charge.units)
+    return format_html('<table class="rates">{}</table><span class="remark">{}</span>', lines, words)
+
+
 class UsageWindowFilter(WindowFilter):
     """An exact request id is found whenever it was: it has an index."""
 
@@ -87,17 +109,21 @@ class UsageWindowFilter(WindowFilter):
 
 
 class UsageChangeList(KeysetChangeList):
-    """Usage with what the whole window comes to."""
+    """Usage with what the whole window comes to, adjustments included."""
 
-    totals: UsageTotals
+    totals: UsageSums | None = None
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.totals = sum_usage(self.queryset)
+        # Sums are not kept by the source of the figures, and adding up rows would take as long as there are many.
+        by_source = any(name.startswith("usage_source") for name in self.filter_params)
+        if self.window is not None and not by_source:
+            stretch = Stretch(start=self.window.start, end=None if self.window.ends_now else self.window.end)
+            self.totals = sum_usage(stretch, narrow=lambda rows: self.narrowed(request, rows))
 
 
 @admin.register(UsageRecord)
-class UsageRecordAdmin(LedgerAdmin):
+class UsageRecordAdmin(AdjustAction, LedgerAdmin):
     """Every charge, with the totals of the time shown."""
 
     keyset = ("created_at", "attempt_id")
@@ -110,18 +136,21 @@ class UsageRecordAdmin(LedgerAdmin):
         ModelNameFilter,
         ProviderNameFilter,
         ("ending", ChoicesDropdownFilter),
+        ("usage_source", ChoicesDropdownFilter),
     )
     search_fields = ("request_id",)
     search_help_text = "An exact request id, whenever it was"
     empty_hint = "Every charged call is listed here. Call a model with a key, and look again."
     fieldsets = (
-        (None, {"fields": (CREATED, "request_id", "tenant", "project", "api_key", "user", "attempt")}),
+        (None, {"fields": (
+            POSTED, STARTED, "request_id", "tenant", "project", "api_key", "user", "attempt", "adjustments",
+        )}),
         ("Call", {"fields": (
             "operation", "requested_model", "model_name", "provider_name", "upstream_model", "stream", "ending",
             "latency", "first_content_ms", "conversation", "agent", "agent_type",
         )}),
         ("Charge", {"fields": (
-            "cost", "price", "units", "usage_source", "input_tokens", "output_tokens", "cache_read_tokens",
+            "cost", "price", "formula", "usage_source", "input_tokens", "output_tokens", "cache_read_tokens",
             "cache_write_tokens", "reasoning_tokens", "provider_usage",
         )}),
     )  # fmt: skip
@@ -150,6 +179,10 @@ class UsageRecordAdmin(LedgerAdmin):
     @display(description="Cost, USD")
     def cost(self, row: UsageRecord) -> SafeString:
         return number(usd(row.cost_nano_usd) if row.price_id else "no price")
+
+    @display(description="Formula, USD")
+    def formula(self, row: UsageRecord) -> SafeString:
+        return formula_of(row)
 
     @display(description="Latency, ms")
     def latency(self, row: UsageRecord) -> SafeString:
@@ -203,7 +236,7 @@ class AttemptAdmin(LedgerAdmin):
     empty_hint = "Every call to a provider is listed here from before it is sent."
     fields = (
         CREATED, "id", "request_id", "tenant", "api_key", "deployment", "operation", "model_name", "provider_name",
-        "state", "failure", utc("ended_at", "Ended"),
+        "state", "failure", "swept", utc("ended_at", "Ended"),
     )  # fmt: skip
 
     @display(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import build_q_object_from_lookup_parameters
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
@@ -29,6 +30,7 @@ class Window:
     start: dt.datetime
     end: dt.datetime
     is_default: bool = False
+    ends_now: bool = False
 
 
 def window_between(first_day: str, last_day: str) -> Window:
@@ -39,9 +41,9 @@ def window_between(first_day: str, last_day: str) -> Window:
     start, end = _midnight(first_day), _midnight(last_day)
     now = timezone.now()
     if start is None and end is None:
-        return Window(now - DEFAULT_WINDOW, now, is_default=True)
+        return Window(now - DEFAULT_WINDOW, now, is_default=True, ends_now=True)
     until = min(end + dt.timedelta(days=1), now) if end else now
-    return Window(max(start or until - LONGEST_WINDOW, until - LONGEST_WINDOW), until)
+    return Window(max(start or until - LONGEST_WINDOW, until - LONGEST_WINDOW), until, ends_now=until == now)
 
 
 def _midnight(day: str) -> dt.datetime | None:
@@ -82,6 +84,8 @@ class KeysetChangeList(ChangeList):
     """A newest-first list by the model admin's `keyset`: a time and an id, or an id alone."""
 
     window: Window | None
+    other_filters: dict[str, Any]
+    """What the address asks for beyond the filters shown."""
     older: str | None
     newest: str
     is_first_page: bool
@@ -91,6 +95,19 @@ class KeysetChangeList(ChangeList):
         found: dict[str, Any] = super().get_filters_params(params)
         found.pop(CURSOR, None)
         return found
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        found = super().get_filters(request)
+        self.other_filters = found[2]
+        return found
+
+    def narrowed(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """What the filters leave of rows that have the same columns, but for the window of time."""
+        for spec in self.filter_specs:
+            if not isinstance(spec, WindowFilter):
+                left = spec.queryset(request, queryset)
+                queryset = queryset if left is None else left
+        return queryset.filter(build_q_object_from_lookup_parameters(self.other_filters))
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
         """Always the keyset: no other order is indexed."""

@@ -111,6 +111,9 @@ class BudgetWindow(models.Model):
         default=0, help_text="The highest limit, extras included, that a call was admitted under."
     )
     overrun_nano_usd = models.BigIntegerField(default=0, help_text="What calls cost beyond what they had held.")
+    archived_nano_usd = models.BigIntegerField(
+        default=0, db_default=0, help_text="The part of what is spent whose charges retention has dropped."
+    )
 
     class Meta:
         ordering = ["-starts_at", "pk"]
@@ -138,6 +141,7 @@ class BudgetAlert(models.Model):
     class Meta:
         ordering = ["-crossed_at"]
         constraints = [models.UniqueConstraint(fields=["window", "percent"], name="budget_alert_once")]
+        indexes = [models.Index(fields=["id"], condition=Q(sent_at=None), name="budget_alert_unsent")]
 
     def __str__(self) -> str:
         return f"{self.window}: {self.percent} %"

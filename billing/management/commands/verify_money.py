@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection, transaction
 
-from billing.models import BooksCheck
+from billing.books_checks import check_books
 from billing.money import usd
-from billing.verification import Finding, exposures, verify
 
 
 class Command(BaseCommand):
@@ -19,32 +17,17 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            findings = verify()
-            exposed = exposures()
-        for finding in findings:
+        report = check_books()
+        for finding in report.findings:
             verdict = "ok" if not finding.breaches else f"BROKEN by {finding.breaches}"
             self.stdout.write(f"{finding.check.name:16} {verdict:14} {finding.check.says}")
             for example in finding.examples:
                 self.stdout.write(f"{'':16} {', '.join(map(str, example))}")
-        for exposure in exposed:
+        for exposure in report.exposures:
             self.stdout.write(
                 f"{'exposure':16} {exposure.attempts:<14} Calls to {exposure.provider_name} of unknown outcome, not "
                 f"charged: at most {usd(exposure.bound_nano_usd)} USD."
             )
-        broken = [finding for finding in findings if finding.breaches]
-        BooksCheck.objects.create(ok=not broken, findings=[_as_json(finding) for finding in broken])
-        if broken:
+        if report.broken:
             raise CommandError("The books do not balance.")
         self.stdout.write("The books balance.")
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    """A broken check as the admin's home page shows it."""
-    return {
-        "check": finding.check.name,
-        "says": finding.check.says,
-        "breaches": finding.breaches,
-        "examples": [[str(value) for value in example] for example in finding.examples],
-    }
