@@ -1,0 +1,1 @@
+"""Registered JSON schemas, tools and answers that are held to them."""
