@@ -13,7 +13,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
 control_plane = get_asgi_application()
 
 from gateway.data_plane_urls import PREFIXES  # noqa: E402 -- Django must be set up first
+from gateway.door import Door  # noqa: E402
 from gateway.handler import DataPlaneHandler  # noqa: E402
+from gateway.realtime.door import RealtimeDoor  # noqa: E402
 from gateway.runtime import Gateway, GatewayConfig  # noqa: E402
 
 Message = dict[str, Any]
@@ -28,7 +30,8 @@ class Application:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._gateway = Gateway(config)
-        self._data_plane = DataPlaneHandler(self._gateway)
+        self._data_plane = Door(DataPlaneHandler(self._gateway), self._gateway)
+        self._realtime = RealtimeDoor(self._gateway)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -37,6 +40,10 @@ class Application:
             if not self._gateway.started:  # daphne sends no lifespan events
                 await self._gateway.start()
             await self._data_plane(scope, receive, send)
+        elif scope["type"] == "websocket":
+            if not self._gateway.started:
+                await self._gateway.start()
+            await self._realtime(scope, receive, send)
         else:
             await control_plane(scope, receive, send)  # type: ignore[arg-type]
 
@@ -45,6 +52,8 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await self._gateway.start()
+                self._gateway.stopping.before_shutdown = self._gateway.realtime.drain
+                self._gateway.stopping.on_signals()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self._gateway.close()

@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError
 
 from gateway.context import Caller
+from gateway.directory import StaleDirectoryError
 from gateway.errors import InvalidApiKeyError, OverloadedError, PermissionDeniedError, TenantSuspendedError
+from tenants.client_addresses import client_address, counted_as
 from tenants.keys import digest_key, is_well_formed
 from tenants.models import Scope
 
 if TYPE_CHECKING:
     from gateway.runtime import Gateway
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 
 async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scope) -> Caller:
-    """Say who is calling and that the key may. Raises the 401 or 403 a client is told; 503 without a database."""
+    """Say who is calling and that the key may. Raises the 401, 403 or 429 a client is told; 503 without a database."""
     key = presented_key(meta)
-    if key is None or not is_well_formed(key):
+    if key is None:
         raise InvalidApiKeyError
-    try:
-        caller = await gateway.directory.caller(digest_key(key, gateway.config.api_key_pepper))
-    except (OperationalError, InterfaceError) as error:
-        raise OverloadedError("Keys cannot be looked up at the moment; the database does not answer.") from error
+    caller = await _look_up(gateway, key, meta=meta) if is_well_formed(key) else None
     if caller is None:
+        gateway.bad_keys.refused(origin_of(gateway, meta))
         raise InvalidApiKeyError
+    principal = caller.principal
+    check_standing(caller)
+    if principal.networks:
+        address = client_address(meta, trusted_proxies=gateway.config.trusted_proxies)
+        if not any(address in network for network in principal.networks if address is not None):
+            raise PermissionDeniedError("This key may not be used from this address.")
+    check_scope(caller, scope)
+    return caller
+
+
+def check_standing(caller: Caller) -> None:
+    """Whether a key that was found still holds. Raises the 401 or 403 a client is told."""
     principal = caller.principal
     if principal.expires_at is not None and principal.expires_at <= dt.datetime.now(dt.UTC):
         raise InvalidApiKeyError
     if not principal.tenant_active:
         raise TenantSuspendedError(f"Tenant {principal.tenant_name!r} is suspended; its operator can resume it.")
-    if principal.networks:
-        address = client_address(gateway, meta)
-        if not any(address in network for network in principal.networks if address is not None):
-            raise PermissionDeniedError("This key may not be used from this address.")
-    if not principal.may(scope):
+
+
+def check_scope(caller: Caller, scope: Scope) -> None:
+    """Whether a key may call what the scope names. Raises the 403 a client is told."""
+    if not caller.principal.may(scope):
         raise PermissionDeniedError(f"This key has no {scope.value!r} scope.")
+
+
+async def _look_up(gateway: Gateway, key: str, *, meta: Mapping[str, Any]) -> Caller | None:
+    """Whose key it is. One that this process holds costs no query and is no guess."""
+    digest = digest_key(key, gateway.config.api_key_pepper)
+    is_held = gateway.directory.holds(digest)
+    if not is_held:
+        gateway.bad_keys.check(origin_of(gateway, meta), digest)
+    try:
+        caller = await gateway.directory.caller(digest)
+    except (OperationalError, InterfaceError, StaleDirectoryError) as error:
+        raise OverloadedError("Keys cannot be looked up at the moment; the database does not answer.") from error
+    if caller is not None and not is_held:
+        gateway.bad_keys.good(digest)
     return caller
+
+
+def origin_of(gateway: Gateway, meta: Mapping[str, Any]) -> str:
+    """Under which name refused keys of this address are counted."""
+    return counted_as(client_address(meta, trusted_proxies=gateway.config.trusted_proxies))
 
 
 def presented_key(meta: Mapping[str, Any]) -> str | None:
@@ -52,18 +80,3 @@ def presented_key(meta: Mapping[str, Any]) -> str | None:
         kind, _, key = authorization.partition(" ")
         return key.strip() if kind.lower() == "bearer" else None
     return meta.get("HTTP_X_API_KEY") or meta.get("HTTP_API_KEY")
-
-
-def client_address(gateway: Gateway, meta: Mapping[str, Any]) -> IpAddress | None:
-    """Where a request comes from: the peer, or whom the trusted proxies in front of us saw."""
-    hops = [part.strip() for part in meta.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
-    hops.append(meta.get("REMOTE_ADDR", ""))
-    address: IpAddress | None = None
-    while hops:
-        try:
-            address = ipaddress.ip_address(hops.pop())
-        except ValueError:
-            return None
-        if not any(address in network for network in gateway.config.trusted_proxies):
-            return address
-    return address

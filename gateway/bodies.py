@@ -30,14 +30,14 @@ def decode(decoder: msgspec.json.Decoder[Body], body: bytes) -> tuple[Body, Mapp
     try:
         return decoder.decode(body), _decode_members(body)
     except msgspec.ValidationError as error:
-        raise _explain(error) from error
+        raise explain(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValidationError(f"The body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise ValidationError("The body is nested too deeply.") from error
 
 
-def _explain(error: msgspec.ValidationError) -> ValidationError:
+def explain(error: msgspec.ValidationError) -> ValidationError:
     """msgspec says what is wrong and, after `- at`, where; clients read the place from `param`."""
     problem, _, place = str(error).partition(" - at `")
     path = place.rstrip("`").removeprefix("$").removeprefix(".")

@@ -15,11 +15,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from gateway.configuration.apply import apply_document, lock_configuration
 from gateway.configuration.export import Form, export_document
 from gateway.configuration.parsing import parse
-from gateway.demo import KEY, MOCK, OPERATOR, PROJECT, TENANT, VENDORS, Vendor, demo_document
+from gateway.demo import CLI, KEY, MOCK, OPERATOR, PROJECT, TENANT, VENDORS, Vendor, demo_document, ollama_url
 from gateway.local_secrets import kept_text
 from gateway.settings import environment_secret
 from providers.registry import ADAPTERS
@@ -65,6 +66,9 @@ def seed_demo(base_url: str, pid: int) -> DemoAccess:
     notes = [
         f"The key {TENANT}/{KEY} was revoked: make another in the admin." if api_key is None else "",
         f"The password of {OPERATOR} was changed, or the account closed, by an operator." if password is None else "",
+        "LLM_BACKEND=cli needs LLM_CLI_COMMAND; without it there is no CLI provider."
+        if _wants_cli() and not settings.LLM_CLI_COMMAND
+        else "",
     ]
     root = base_url.rstrip("/").removesuffix("/v1")
     return DemoAccess(
@@ -94,23 +98,34 @@ def _demo_key(text: str) -> str | None:
 
 def _additions(present: Form, api_key: str | None) -> Form:
     """The part of the demo that is not there yet, as a document. `present` is the exported configuration."""
-    vendors = [vendor for vendor in VENDORS if vendor.kind in ADAPTERS and environment_secret(vendor.api_key_env)]
-    demo = demo_document(vendors)
+    given = {vendor.name: environment_secret(vendor.environment_variable) for vendor in VENDORS}
+    vendors = [vendor for vendor in VENDORS if vendor.kind in ADAPTERS and given[vendor.name]]
+    demo = demo_document(
+        vendors,
+        addresses={vendor.name: ollama_url(given[vendor.name] or "") for vendor in vendors if vendor.address_env},
+        mock_first=settings.LLM_BACKEND == MOCK,
+        now=timezone.now(),
+        with_cli=_wants_cli() and bool(settings.LLM_CLI_COMMAND),
+    )
     providers, models, groups = (_by_name(present[section]) for section in ("providers", "models", "groups"))
-    vendor_came = any(vendor.name not in providers for vendor in vendors)
+    backend_came = any(entry["name"] not in providers for entry in demo["providers"] if entry["name"] != MOCK)
     new_models = [model for model in demo["models"] if model["name"] not in models]
     return {
         "providers": _providers(demo, providers, vendors=vendors),
         "models": [*new_models, *_mock_updates(demo, models)],
-        "groups": [group for group in demo["groups"] if group["name"] not in groups or vendor_came],
+        "groups": [group for group in demo["groups"] if group["name"] not in groups or backend_came],
         "agent_types": {name: to for name, to in demo["agent_types"].items() if name not in present["agent_types"]},
         "tenants": [_tenant(demo, present, api_key=api_key)],
     }
 
 
+def _wants_cli() -> bool:
+    return bool(settings.LLM_BACKEND == CLI)
+
+
 def _providers(demo: Form, present: dict[str, Form], *, vendors: list[Vendor]) -> list[Form]:
     new = [provider for provider in demo["providers"] if provider["name"] not in present]
-    known_vendors = [vendor for vendor in vendors if vendor.name in present]
+    known_vendors = [vendor for vendor in vendors if vendor.name in present and vendor.api_key_env]
     return [*new, *({**present[vendor.name], "api_key_env": vendor.api_key_env} for vendor in known_vendors)]
 
 

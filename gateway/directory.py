@@ -1,4 +1,5 @@
 """Tenants, keys and the registry as one process holds them: no query on the hot path once warm, never two seconds old.
+While the database is away, what is known goes on to hold for a bounded time.
 
 A task asks the database twice a second whether configuration has moved (`tenants.ConfigRevision`, raised by triggers)
 and drops or reloads what has. Polling one small table survives lost connections and poolers; LISTEN does not.
@@ -9,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from billing.pricing import PriceList
 from billing.selectors import budget_rules, load_prices
+from gateway.caching.rules import cache_rules
 from gateway.context import Caller
+from gateway.hooks.selectors import HookShelf
+from gateway.schemas.catalogue import TypeCatalogue
+from gateway.schemas.selectors import load_types
 from providers.selectors import Catalogue, approved_names, load_catalogue
 from tenants.selectors import config_revisions, find_principal, rate_limit_rules
 
@@ -33,13 +40,21 @@ QUERY_THREADS = 2
 Result = TypeVar("Result")
 
 
+class StaleDirectoryError(Exception):
+    """What is known is too old to be acted on."""
+
+
 class Directory:
     """Answers who a key belongs to and what the registry holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stale_seconds: float) -> None:
+        self._stale_seconds = stale_seconds
+        self._stale_at = 0.0
         self.catalogue = Catalogue()
         self.prices = PriceList({})
+        self.types = TypeCatalogue()
         self._callers: dict[bytes, Caller | None] = {}
+        self._hooks = HookShelf()
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._revisions: dict[str, int] | None = None
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="directory")
@@ -54,12 +69,22 @@ class Directory:
         """Stop watching."""
         if self._watcher is not None:
             self._watcher.cancel()
+        together = threading.Barrier(QUERY_THREADS)
         for _ in range(QUERY_THREADS):
-            self._threads.submit(connection.close)
+            self._threads.submit(_close_own_connection, together)
         self._threads.shutdown()
 
+    def holds(self, digest: bytes) -> bool:
+        """Whether `caller` will answer without a query."""
+        return digest in self._callers
+
     async def caller(self, digest: bytes) -> Caller | None:
-        """The key with this digest; None when there is none or it is revoked. A query only the first time."""
+        """The key with this digest; None when there is none or it is revoked. A query only the first time.
+
+        Raises `StaleDirectoryError` when changes could not be looked for in so long that it may well have been revoked.
+        """
+        if time.monotonic() > self._stale_at:
+            raise StaleDirectoryError
         if digest in self._callers:
             return self._callers[digest]
         asking = self._asking.get(digest)
@@ -76,7 +101,7 @@ class Directory:
 
     async def _ask(self, digest: bytes) -> Caller | None:
         revisions = self._revisions
-        caller = await self.query(_load_caller, digest)
+        caller = await self.query(_load_caller, digest, self._hooks)
         if self._revisions is revisions:  # else it may be older than the change that was just seen
             if len(self._callers) >= CALLERS_KEPT:
                 del self._callers[next(iter(self._callers))]
@@ -92,17 +117,29 @@ class Directory:
                 logger.warning("directory.refresh_failed", extra={"reason": str(error)})
 
     async def _refresh(self) -> None:
+        asked = time.monotonic()
         found = await self.query(config_revisions)
+        self._stale_at = asked + self._stale_seconds
         if found == self._revisions:
             return
         if self._revisions is None or found.get("catalogue") != self._revisions.get("catalogue"):
-            self.catalogue = await self.query(load_catalogue)
-            self.prices = await self.query(load_prices)
+            self.catalogue, self.prices = await self.query(_load_registry)
+        if self._revisions is None or found.get("types") != self._revisions.get("types"):
+            self.types = await self.query(load_types)
         self._callers.clear()  # also after a change of the catalogue: approvals are kept by name
+        self._hooks = HookShelf()
         self._revisions = found
 
 
-def _load_caller(digest: bytes) -> Caller | None:
+def _load_registry() -> tuple[Catalogue, PriceList]:
+    """Both as of one moment: a model that is seen without its deployments would be refused, one without its price would
+    cost nothing."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return load_catalogue(), load_prices()
+
+
+def _load_caller(digest: bytes, hooks: HookShelf) -> Caller | None:
     principal = find_principal(digest)
     if principal is None:
         return None
@@ -113,12 +150,23 @@ def _load_caller(digest: bytes) -> Caller | None:
         budget_rules(tenant_id),
         rate_limit_rules(tenant_id),
         ZoneInfo(principal.timezone),
+        hooks.of(tenant_id, principal.project_id),
+        cache_rules(tenant_id),
     )
 
 
+def _close_own_connection(together: threading.Barrier) -> None:
+    """Close the connection of the thread that runs this; together, or one thread might do it for both."""
+    together.wait()
+    connection.close()
+
+
 def _on_sound_connection(question: Callable[..., Result], *arguments: object) -> Result:
+    is_old = connection.connection is not None
     try:
         return question(*arguments)
-    except (DatabaseError, InterfaceError):
+    except (DatabaseError, InterfaceError) as error:
         connection.close()  # the next question opens another
-        raise
+        if not is_old or not isinstance(error, (OperationalError, InterfaceError)):
+            raise
+    return question(*arguments)  # the connection had died while nobody used it, as all do when the database restarts

@@ -8,7 +8,7 @@ import orjson
 
 from billing.errors import Refusal
 from billing.money import usd
-from providers.errors import DeadlineError, Failure, ProviderError
+from providers.errors import DeadlineError, Failure, ProviderError, UnsupportedError
 
 LONGEST_RETRY_AFTER_SECONDS = 120
 """OpenAI's SDKs do not retry at all when asked to wait longer."""
@@ -69,8 +69,45 @@ class ModelNotFoundError(GatewayError):
     status, type, code = 404, "not_found_error", "model_not_found"
 
 
+class TypeNotFoundError(GatewayError):
+    """Neither the caller's tenant's nor every tenant's."""
+
+    status, type, code = 404, "not_found_error", "type_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no type {name[:200]!r} for this tenant.", param="name")
+
+
 class UnknownUrlError(GatewayError):
     status, type, code = 404, "not_found_error", "unknown_url"
+
+
+class RequestNotFoundError(GatewayError):
+    """None of the caller's tenant's: another tenant's is not told apart from one that never was."""
+
+    status, type, code = 404, "not_found_error", "request_not_found"
+
+    def __init__(self, request_id: str, *, where: str = "") -> None:
+        super().__init__(f"There is no request {request_id[:128]!r}{where}.")
+
+
+class RealtimeSessionNotFoundError(GatewayError):
+    """None of the caller's tenant's: another tenant's is not told apart from one that never was."""
+
+    status, type, code = 404, "not_found_error", "realtime_session_not_found"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no voice session {session_id[:128]!r}.")
+
+
+class RequestCancelledError(GatewayError):
+    """The status is what proxies log when a client has closed its request."""
+
+    status, type, code = 499, "invalid_request_error", "request_cancelled"
+
+    def __init__(self, **details: Any) -> None:
+        super().__init__("The request was cancelled through the API. What it had used is charged.", **details)
+        self.headers["x-should-retry"] = "false"
 
 
 class MethodNotAllowedError(GatewayError):
@@ -87,6 +124,37 @@ class ValidationError(GatewayError):
 
 class CapabilityNotSupportedError(GatewayError):
     status, type, code = 400, "invalid_request_error", "capability_not_supported"
+
+
+class _BlockedError(GatewayError):
+    """A hook said no, or failed where nothing may pass without it."""
+
+    what = ""
+
+    def __init__(self, hook: str, reason: str, *, hook_failed: bool) -> None:
+        because = f": {reason}" if reason else ""
+        super().__init__(
+            f"The {self.what} was blocked by the hook {hook!r}{because}.",
+            hook=hook,
+            reason=reason or None,
+            hook_failed=hook_failed,
+        )
+        if not hook_failed:
+            self.headers["x-should-retry"] = "false"
+
+
+class RequestBlockedError(_BlockedError):
+    """Nothing was asked, and nothing is charged."""
+
+    status, type, code = 403, "permission_error", "request_blocked"
+    what = "request"
+
+
+class ResponseBlockedError(_BlockedError):
+    """The provider has answered, and is paid."""
+
+    status, type, code = 403, "permission_error", "response_blocked"
+    what = "answer"
 
 
 class BudgetRefusedError(GatewayError):
@@ -138,17 +206,71 @@ class RateLimitedError(GatewayError):
             self.headers["x-should-retry"] = "false"
 
 
+class IdempotencyConflictError(GatewayError):
+    """A call with this key was made, or is being made, and its answer cannot be given now."""
+
+    status, type, code = 409, "invalid_request_error", "idempotency_conflict"
+
+    def __init__(self, message: str, *, may_retry: bool = False, **details: Any) -> None:
+        super().__init__(message, param="Idempotency-Key", **details)
+        if may_retry:
+            self.headers["Retry-After"] = "1"
+        else:
+            self.headers["x-should-retry"] = "false"
+
+
+class IdempotencyMismatchError(IdempotencyConflictError):
+    """The key stands for another request."""
+
+    status = 422
+
+
 class PayloadTooLargeError(GatewayError):
     status, type, code = 413, "invalid_request_error", "payload_too_large"
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+    def __init__(self, limit_bytes: int, *, what: str = "request body", param: str | None = None) -> None:
+        super().__init__(f"The {what} is larger than {limit_bytes} bytes.", param=param)
+
+
+class UnsupportedMediaError(GatewayError):
+    """The content is none of what it was said to be, or of what is taken here."""
+
+    status, type, code = 415, "invalid_request_error", "unsupported_media"
 
 
 class UpstreamError(GatewayError):
     """The provider broke, or refused our credential; its own words are inside."""
 
     status, type, code = 502, "api_error", "provider_error"
+
+
+class ResponseValidationFailedError(GatewayError):
+    """The model's answer does not match the schema it is held to, also when asked again. It is charged, so OpenAI's
+    SDKs must not ask again by themselves."""
+
+    status, type, code = 502, "api_error", "response_validation_failed"
+
+    def __init__(
+        self,
+        violations: list[dict[str, str]],
+        *,
+        asked_again: bool = False,
+        reason: str = "",
+        reason_code: str = "",
+        **details: Any,
+    ) -> None:
+        first = violations[0]
+        problem = f"{first['path'] or first['in']}: {first['message']}."
+        again = " also when asked again" if asked_again else ""
+        why = f" It was not asked again: {reason}" if reason else ""
+        super().__init__(
+            f"The model's answer does not match its schema{again}: {problem}{why}",
+            violations=violations,
+            asked_again=asked_again,
+            **({"not_asked_again": reason_code or "attempts"} if reason else {}),
+            **details,
+        )
+        self.headers["x-should-retry"] = "false"
 
 
 class ProviderTimeoutError(GatewayError):
@@ -167,16 +289,19 @@ class ProviderUnavailableError(GatewayError):
 class OverloadedError(GatewayError):
     status, type, code = 503, "api_error", "overloaded"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
         self.headers["Retry-After"] = "1"
 
 
-def from_provider(error: ProviderError, *, attempts: list[str]) -> GatewayError:
-    """What a client is told about a call that failed at every provider that could have answered."""
+def from_provider(error: ProviderError, *, attempts: list[str], deployments: int) -> GatewayError:
+    """What a client is told about a call that failed at every provider that could have answered. `deployments`: how
+    many were asked; one of them perhaps more than once."""
     if error.failure is Failure.REFUSED_INPUT:
         return ValidationError(error.message, param=error.param)
-    if len(attempts) > 1 or error.failure in (Failure.UNREACHABLE, Failure.THROTTLED):
+    if isinstance(error, UnsupportedError):
+        return CapabilityNotSupportedError(error.message, param=error.param, capability=error.capability)
+    if deployments > 1 or error.failure in (Failure.UNREACHABLE, Failure.THROTTLED):
         return ProviderUnavailableError(
             f"No provider could answer. The last one said: {error.message}",
             retry_after_seconds=error.retry_after_seconds if error.retry_after_seconds is not None else 1,
@@ -187,3 +312,13 @@ def from_provider(error: ProviderError, *, attempts: list[str]) -> GatewayError:
     return UpstreamError(
         f"The provider failed: {error.message}", provider_status=error.status, provider_message=error.message
     )
+
+
+def error_codes() -> list[str]:
+    """Every code a client may be told."""
+    found, kinds = {GatewayError.code}, [GatewayError]
+    while kinds:
+        kind = kinds.pop()
+        found.add(kind.code)
+        kinds += kind.__subclasses__()
+    return sorted(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -19,11 +20,27 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 from django.urls import Resolver404, get_resolver
 
+from gateway import idempotency
+from gateway.body_stream import BodyStream, ClientLeft, is_form
 from gateway.context import Trace
-from gateway.errors import PayloadTooLargeError, UnknownUrlError, ValidationError
-from gateway.responses import EventStreamResponse, error_response, preflight_response
+from gateway.errors import (
+    GatewayError,
+    PayloadTooLargeError,
+    RequestCancelledError,
+    UnknownUrlError,
+    ValidationError,
+)
+from gateway.responses import (
+    EventStreamResponse,
+    FileResponse,
+    error_event,
+    error_response,
+    preflight_response,
+)
+from gateway.streaming import EventStream
 
 if TYPE_CHECKING:
+    from gateway.media.multipart import Form
     from gateway.runtime import Gateway
 
 Message = dict[str, Any]
@@ -35,21 +52,25 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 EXPOSED_HEADERS = (
     b"x-request-id, x-gateway-provider, x-gateway-model, x-gateway-cost-usd, retry-after, x-gateway-ratelimit, "
+    b"x-gateway-cache, age, "
+    b"x-gateway-idempotent-replay, x-gateway-original-request-id, "
     b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 
 
-class ClientLeft(Exception):
-    """The client went away before its request was whole."""
-
-
 class DataPlaneRequest(ASGIRequest):
-    """Django's request, with the body already read and the gateway and trace beside it."""
+    """Django's request, with the body already read and the gateway and trace beside it.
 
-    def __init__(self, scope: Message, body: bytes, *, gateway: Gateway, trace: Trace) -> None:
+    A form with files is not read: it is in `form_stream`, and `body` is empty. `form` is what its view made of it.
+    """
+
+    form: Form | None = None
+
+    def __init__(self, scope: Message, body: bytes | BodyStream, *, gateway: Gateway, trace: Trace) -> None:
         super().__init__(scope, io.BytesIO(b""))
-        self._body = body
+        self._body = body if isinstance(body, bytes) else b""
+        self.form_stream = body if isinstance(body, BodyStream) else None
         self.gateway = gateway
         self.trace = trace
 
@@ -65,33 +86,75 @@ class DataPlaneHandler:
         headers = dict(scope["headers"])
         trace = Trace(_request_id(headers.get(b"x-request-id")))
         origin = self._allowed_origin(headers.get(b"origin"))
+        body: bytes | BodyStream
         try:
-            body = await self._read_body(receive)
+            if is_form(headers):
+                body = BodyStream(receive)
+                receive = body.receive
+            else:
+                body = await self._read_body(receive)
         except ClientLeft:
             return
         except PayloadTooLargeError as error:
             await self._send(error_response(error, trace), send, trace=trace, origin=origin)
+            return
+        if idempotency.HEADER in headers:
+            serve = functools.partial(self._serve_to_the_end, scope=scope, body=body, trace=trace, origin=origin)
+            with contextlib.suppress(ClientLeft):
+                await self._gateway.unattended.run(serve, receive=receive, send=send)
             return
         me = asyncio.current_task()
         assert me is not None
         watcher = asyncio.get_running_loop().create_task(_cancel_on_disconnect(receive, me))
         try:
             response = await self._respond(scope, body, trace=trace)
-            await self._send(response, send, trace=trace, origin=origin)
+            overheard = self._gateway.audit.overheard(send, trace, body=body)
+            await self._send(response, overheard, trace=trace, origin=origin)
         except asyncio.CancelledError:
+            _break_off(trace, by_client=watcher.done())
             if not watcher.done():
-                raise  # the server is stopping
-            trace.status = trace.status or 499
-            trace.error_code = "client_left"
+                raise
+        except ClientLeft:
+            _break_off(trace, by_client=True)
         finally:
             watcher.cancel()
-            if trace.lease is not None:
-                self._gateway.limits.finish(trace)
-            if trace.caller is not None:
-                self._gateway.in_flight.discard((trace.caller.principal.tenant_id, trace.request_id))
-            self._gateway.observer.finished(trace)
+            self._finish(trace)
 
-    async def _respond(self, scope: Message, body: bytes, *, trace: Trace) -> HttpResponse | EventStreamResponse:
+    async def refuse(self, error: GatewayError, scope: Message, *, send: Send) -> None:
+        """Answer a request by an error without looking at it."""
+        headers = dict(scope["headers"])
+        trace = Trace(_request_id(headers.get(b"x-request-id")))
+        response = error_response(error, trace)
+        await self._send(response, send, trace=trace, origin=self._allowed_origin(headers.get(b"origin")))
+
+    async def _serve_to_the_end(
+        self, send: Send, *, scope: Message, body: bytes | BodyStream, trace: Trace, origin: bytes | None
+    ) -> None:
+        """Answer a request whose client may leave meanwhile."""
+        try:
+            response = await self._respond(scope, body, trace=trace)
+            overheard = self._gateway.audit.overheard(send, trace, body=body)
+            await self._send(response, overheard, trace=trace, origin=origin)
+        except asyncio.CancelledError:
+            _break_off(trace, by_client=self._gateway.started)
+            raise
+        except ClientLeft:
+            _break_off(trace, by_client=True)
+            raise
+        finally:
+            self._finish(trace)
+
+    def _finish(self, trace: Trace) -> None:
+        """Give back what a request held, and tell about it."""
+        if trace.lease is not None:
+            self._gateway.limits.finish(trace)
+        self._gateway.in_flight.discard(trace)
+        self._gateway.observer.finished(trace)
+        self._gateway.request_log.add(trace)
+        self._gateway.audit.ended(trace)
+        self._gateway.usage_feed.add(trace)
+
+    async def _respond(self, scope: Message, body: bytes | BodyStream, *, trace: Trace) -> HttpResponse:
         if scope["method"] == "OPTIONS":
             return preflight_response()
         try:
@@ -102,7 +165,7 @@ class DataPlaneHandler:
             request = DataPlaneRequest(scope, body, gateway=self._gateway, trace=trace)
         except UnicodeDecodeError:
             return error_response(ValidationError("The path is not valid UTF-8."), trace)
-        response: HttpResponse | EventStreamResponse = await match.func(request, *match.args, **match.kwargs)
+        response: HttpResponse = await match.func(request, *match.args, **match.kwargs)
         return response
 
     async def _read_body(self, receive: Receive) -> bytes:
@@ -130,9 +193,7 @@ class DataPlaneHandler:
             return b"*"
         return origin if origin.decode("latin-1") in allowed else None
 
-    async def _send(
-        self, response: HttpResponse | EventStreamResponse, send: Send, *, trace: Trace, origin: bytes | None
-    ) -> None:
+    async def _send(self, response: HttpResponse, send: Send, *, trace: Trace, origin: bytes | None) -> None:
         trace.status = response.status_code
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
         headers.append((b"x-request-id", trace.request_id.encode("latin-1")))
@@ -143,11 +204,34 @@ class DataPlaneHandler:
         if isinstance(response, EventStreamResponse):
             with contextlib.closing(response.reply) as reply:
                 await send(start)
-                await reply.write(send)
+                trace.stream_begun = True
+                await _write(reply, send, trace=trace)
+        elif isinstance(response, FileResponse):
+            with contextlib.closing(response.reply) as file:
+                await send(start)
+                await file.write(send)
         else:
             headers.append((b"content-length", b"%d" % len(response.content)))
             await send(start)
             await send({"type": "http.response.body", "body": response.content})
+
+
+async def _write(reply: EventStream, send: Send, *, trace: Trace) -> None:
+    """Send a stream; one that is cancelled through the API ends with the event that says so."""
+    try:
+        await reply.write(send)
+    except asyncio.CancelledError:
+        if not trace.cancelled:
+            raise
+        error = RequestCancelledError(finish_reason="error")
+        trace.error_code = error.code
+        await send({"type": "http.response.body", "body": error_event(error, trace), "more_body": False})
+
+
+def _break_off(trace: Trace, *, by_client: bool) -> None:
+    """Note who broke a request off: its client by leaving, or the server by stopping."""
+    trace.status = trace.status or (499 if by_client else 503)
+    trace.error_code = "client_left" if by_client else "server_stopped"
 
 
 def _request_id(given: bytes | None) -> str:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from django.db import DatabaseError, InterfaceError
@@ -30,6 +32,8 @@ class Heartbeat:
         self._every_seconds = every_seconds
         self._dead_after_seconds = dead_after_seconds
         self._started_at = dt.datetime.now(dt.UTC)
+        self._beaten_at = 0.0
+        self._sweeps_from = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, ledger: Ledger) -> None:
@@ -40,6 +44,11 @@ class Heartbeat:
             loop.create_task(self._forever(self._beat)),
             loop.create_task(self._forever(lambda: self._sweep(ledger))),
         ]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether others may take this process for dead, or soon will: they wait twice as long."""
+        return time.monotonic() - self._beaten_at > self._dead_after_seconds
 
     async def stop(self) -> None:
         """End the tasks."""
@@ -65,9 +74,20 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         self._recorder.maintain()
-        await self._directory.query(beat, self._recorder, self._started_at)
+        beginning = time.monotonic()
+        try:
+            await self._directory.query(beat, self._recorder, self._started_at)
+        except (DatabaseError, InterfaceError):
+            self._sweeps_from = math.inf
+            raise
+        if self._sweeps_from == math.inf:
+            # Nobody could say that it lives while the database was away: all get the time to do so.
+            self._sweeps_from = time.monotonic() + self._dead_after_seconds
+        self._beaten_at = beginning
 
     async def _sweep(self, ledger: Ledger) -> None:
+        if time.monotonic() < self._sweeps_from:
+            return
         await self._directory.query(sweep, self._recorder.path.parent, self._dead_after_seconds)
         unheard = await self._directory.query(orphans, self._recorder.process_id, self._dead_after_seconds)
         for attempt_id in unheard:

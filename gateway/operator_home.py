@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing.models import BooksCheck, Price, UsageRecord
-from billing.usage_totals import sum_usage
+from gateway.operator_usage import usage_panel
 from providers.models import ApprovalState, Deployment, Lifecycle, Model, TenantApproval
 from providers.selectors import SERVING
 from tenants.models import ApiKey, Tenant, TenantStatus
@@ -27,28 +27,53 @@ SIDEBAR = (
         ("API keys", "key", "tenants_apikey"),
         ("Rate limits", "speed", "tenants_ratelimit"),
         ("Approvals", "fact_check", "providers_tenantapproval"),
+        ("Hooks", "policy", "gateway_hookbinding"),
     )),
     ("Models", (
         ("Models", "model_training", "providers_model"),
         ("Model groups", "stacks", "providers_modelgroup"),
         ("Agent types", "smart_toy", "providers_agenttype"),
+        ("Schema types", "data_object", "gateway_schematype"),
         ("Deployments", "lan", "providers_deployment"),
+        ("Cache", "bolt", "gateway_cacherule"),
         ("Prices", "sell", "billing_price"),
+        ("Price proposals", "price_check", "billing_priceproposal"),
     )),
     ("Providers", (
         ("Providers", "dns", "providers_provider"),
         ("Credentials", "lock", "providers_credential"),
+        ("Listed models", "playlist_add_check", "providers_offeredmodel"),
     )),
     ("Budgets", (
         ("Budgets", "savings", "billing_budget"),
         ("Budget windows", "history", "billing_budgetwindow"),
         ("Budget alerts", "notifications", "billing_budgetalert"),
     )),
+    ("Statements", (
+        ("Statements", "receipt_long", "billing_statement"),
+        ("Markups", "percent", "billing_markup"),
+        ("Schedules", "event_repeat", "billing_statementschedule"),
+        ("Reconciliation", "balance", "billing_reconciliationrun"),
+    )),
     ("Usage", (
+        ("Requests", "alt_route", "gateway_requestrecord"),
+        ("Voice sessions", "graphic_eq", "gateway_realtimesession"),
         ("Usage", "monitoring", "billing_usagerecord"),
+        ("Adjustments", "published_with_changes", "billing_adjustment"),
         ("Attempts", "call_made", "billing_attempt"),
     )),
-    ("Operators", (("Operators", "badge", "tenants_operator"),)),
+    ("Notifications", (
+        ("Webhooks", "webhook", "tenants_webhookendpoint"),
+        ("Notifications", "campaign", "tenants_notification"),
+        ("Deliveries", "outbox", "tenants_delivery"),
+    )),
+    ("Platform", (
+        ("Audit log", "policy", "tenants_auditevent"),
+        ("Files", "draft", "gateway_mediaobject"),
+        ("File storage", "hard_drive", "gateway_tenantstorage"),
+        ("Schedule", "schedule", "django_celery_beat_periodictask"),
+        ("Operators", "badge", "tenants_operator"),
+    )),
 )  # fmt: skip
 
 
@@ -79,9 +104,8 @@ def icon(request: HttpRequest) -> str:
 
 
 def fill_home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add what the home page shows: a fixed number of queries, and one bounded sum over usage."""
+    """Add what the home page shows: a fixed number of queries, and sums that are read from buckets."""
     now = timezone.now()
-    midnight = dt.datetime.combine(now.date(), dt.time(), dt.UTC)
     counts = _count(now)
     context.update(
         title="Home",
@@ -89,7 +113,7 @@ def fill_home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         waiting=_waiting(),
         requested_count=counts["requested"],
         may_decide=request.user.has_perm("providers.change_tenantapproval"),
-        today=sum_usage(UsageRecord.objects.filter(created_at__gte=midnight)),
+        usage=usage_panel(now),
         books=BooksCheck.objects.first(),
         now=now,
         steps=_steps_left(counts),

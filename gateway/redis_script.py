@@ -77,7 +77,7 @@ class RedisScript:
 
     def _failed(self, reason: str, batch: list[Row]) -> Sequence[Reply | Exception]:
         self._away_until = time.monotonic() + PAUSE_SECONDS
-        logger.warning("limits.redis_away", extra={"reason": reason, "calls": len(batch)})
+        logger.warning("redis.away", extra={"reason": reason, "calls": len(batch)})
         return [RedisAwayError(reason)] * len(batch)
 
     async def _exchange(self, batch: list[Row]) -> list[Reply | Exception]:
@@ -103,7 +103,7 @@ class RedisScript:
         except NoScriptError as error:
             return error
         except ResponseError as error:  # it is there and refuses: read-only, out of memory
-            logger.warning("limits.redis_refused", extra={"reason": str(error)})
+            logger.warning("redis.refused", extra={"reason": str(error)})
             return RedisAwayError(str(error))
         return reply
 

@@ -1,11 +1,12 @@
-"""Which deployments may answer a call, in the order they are tried."""
+"""Which deployments may answer a call, and why the others may not."""
 
 from __future__ import annotations
 
-import random
-from itertools import groupby
+from typing import NoReturn
 
-from gateway.context import Call
+from billing.counting import count_tokens
+from gateway.context import Call, Trace
+from gateway.directory import Directory
 from gateway.errors import (
     CapabilityNotSupportedError,
     ModelNotApprovedError,
@@ -13,17 +14,25 @@ from gateway.errors import (
     ProviderUnavailableError,
     ValidationError,
 )
-from providers.models import Lifecycle
-from providers.registry import adapter_for
+from gateway.health.board import Health
+from gateway.strategies import STRATEGIES, View, by_priority
+from providers.models import Capability, Lifecycle
+from providers.registry import capabilities_of, operations_of
 from providers.selectors import Catalogue, ModelEntry, WeightedTarget
 from providers.types import Target
+
+MEDIA = frozenset({Capability.VISION.value, Capability.AUDIO.value, Capability.VIDEO.value, Capability.DOCUMENTS.value})
 
 AUTO = "auto"
 """The model name that leaves the choice to the caller's agent type."""
 
 
-def candidates(catalogue: Catalogue, call: Call) -> list[Target]:
-    """The deployments to try, best first. Raises the error that says why there is none."""
+def candidates(directory: Directory, call: Call, *, health: Health, trace: Trace) -> list[Target]:
+    """The deployments to try, best first. Raises the error that says why there is none.
+
+    Whatever was left out, and why, is in the trace.
+    """
+    catalogue = directory.catalogue
     name = requested_name(catalogue, call)
     group = catalogue.groups.get(name)
     if group is not None:
@@ -33,13 +42,96 @@ def candidates(catalogue: Catalogue, call: Call) -> list[Target]:
     else:
         raise ModelNotFoundError(f"There is no model or group called {name!r}.", param="model")
     _check_approval(name, call, model=None if group else models[0])
-    models = [model for model in models if model.serves]
-    _check_capabilities(name, call, models=models)
-    targets = [target for model in models if call.needs <= model.capabilities for target in in_order(model.deployments)]
-    targets = [target for target in targets if call.operation in adapter_for(target.kind).operations]
+    models = _able(name, call, models=models, trace=trace)
+    _check_protocols(name, call, models=models)
+    members = [_open(model, call, health=health, trace=trace) for model in models]
+    if not any(members):
+        _refuse(name, models, health=health, trace=trace)
+    order = STRATEGIES[group.strategy] if group is not None else by_priority
+    return order(members, View(call, trace, health, directory.prices))
+
+
+def _able(name: str, call: Call, *, models: list[ModelEntry], trace: Trace) -> list[ModelEntry]:
+    """The models that serve and can do what is asked."""
+    serving = []
+    for model in models:
+        if model.serves:
+            serving.append(model)
+        else:
+            trace.skipped.append((model.name, f"the model is {model.lifecycle}"))
+    _check_capabilities(name, call, models=serving)
+    able = []
+    for model in serving:
+        missing = call.needs - model.capabilities
+        if missing:
+            trace.skipped.append((model.name, f"cannot do {', '.join(sorted(missing))}"))
+        else:
+            able.append(model)
+    return _roomy(call, able, trace=trace)
+
+
+def _roomy(call: Call, models: list[ModelEntry], *, trace: Trace) -> list[ModelEntry]:
+    """The models whose context window holds the input, as far as its length tells: all of them when none does.
+
+    Media say nothing by their length, so calls with media pass; where the estimate is wrong the provider says so.
+    """
+    if len(models) < 2 or call.needs & MEDIA:
+        return models
+    tokens = count_tokens(call.input_bytes)
+    roomy = [model for model in models if model.context_window is None or tokens <= model.context_window]
+    if not roomy:
+        return models
+    for model in models:
+        if model not in roomy:
+            trace.skipped.append((model.name, f"about {tokens} tokens do not fit its context window"))
+    return roomy
+
+
+def _open(model: ModelEntry, call: Call, *, health: Health, trace: Trace) -> tuple[WeightedTarget, ...]:
+    """The model's deployments that may be asked now."""
+    found = []
+    for deployment in model.deployments:
+        target = deployment.target
+        objection = _beyond(call, target) or health.objection(target)
+        if objection is None:
+            found.append(deployment)
+        else:
+            trace.skipped.append((f"{target.model_name} at {target.provider_name}", objection))
+    return tuple(found)
+
+
+def _beyond(call: Call, target: Target) -> str:
+    """What of a call the deployment's protocol cannot carry, in words; empty for nothing."""
+    if call.operation not in operations_of(target.kind):
+        return f"its protocol has no {call.operation}"
+    missing = call.needs - capabilities_of(target.kind, call.operation)
+    return f"its protocol cannot carry {', '.join(sorted(missing))}" if missing else ""
+
+
+def _check_protocols(name: str, call: Call, *, models: list[ModelEntry]) -> None:
+    """Where no deployment's protocol can carry what a call needs, say what it is."""
+    kinds = [one.target.kind for model in models for one in model.deployments]
+    carried = [capabilities_of(kind, call.operation) for kind in kinds if call.operation in operations_of(kind)]
+    if carried and not any(call.needs <= capabilities for capabilities in carried):
+        missing = sorted(call.needs - carried[0])
+        raise CapabilityNotSupportedError(
+            f"No provider of {name!r} can carry what this request needs: {', '.join(missing)}.",
+            param="model",
+            capability=missing[0],
+        )
+
+
+def _refuse(name: str, models: list[ModelEntry], *, health: Health, trace: Trace) -> NoReturn:
+    """Nobody may be asked now: say why, and when to come back."""
+    targets = [deployment.target for model in models for deployment in model.deployments]
+    attempts = [f"{subject}: {reason}" for subject, reason in trace.skipped]
     if not targets:
-        raise ProviderUnavailableError(f"{name!r} has no enabled deployment at the moment.", attempts=[])
-    return targets
+        raise ProviderUnavailableError(f"{name!r} has no enabled deployment at the moment.", attempts=attempts)
+    raise ProviderUnavailableError(
+        f"No deployment of {name!r} may be asked at the moment.",
+        retry_after_seconds=health.free_in_seconds(targets),
+        attempts=attempts,
+    )
 
 
 def requested_name(catalogue: Catalogue, call: Call) -> str:
@@ -53,17 +145,6 @@ def requested_name(catalogue: Catalogue, call: Call) -> str:
             param="model",
         )
     return catalogue.agent_types[agent_type]
-
-
-def in_order(deployments: tuple[WeightedTarget, ...]) -> list[Target]:
-    """By priority; deployments of one priority in a random order that follows their weights."""
-    if len(deployments) == 1:
-        return [deployments[0].target]
-    ordered: list[Target] = []
-    for _, peers in groupby(deployments, key=lambda deployment: deployment.priority):
-        drawn = sorted(peers, key=lambda deployment: random.random() ** (1 / deployment.weight), reverse=True)
-        ordered.extend(deployment.target for deployment in drawn)
-    return ordered
 
 
 def _check_approval(name: str, call: Call, *, model: ModelEntry | None) -> None:

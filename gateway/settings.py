@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import os
+import shlex
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
@@ -45,6 +47,12 @@ def _list(name: str, default: str = "") -> list[str]:
 def child_environment(**extra: str) -> dict[str, str]:
     """The environment for a process of our own, with these values added."""
     return {**os.environ, **extra}
+
+
+def cli_environment() -> dict[str, str]:
+    """All that the program of LLM_CLI_COMMAND gets of our environment: nothing of the platform's own."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", *LLM_CLI_ENVIRONMENT)
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def environment_secret(name: str) -> str | None:
@@ -96,14 +104,58 @@ def _database(conninfo: str) -> dict[str, Any]:
     }
 
 
+def _broker_url(redis_url: str) -> str:
+    """Celery's form of a Redis URL: it has a name of its own for a unix socket."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = dict(parse_qsl(parts.query)).get("db", "0")
+    return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+def _mail_server(url: str) -> tuple[str, int, str, str, bool]:
+    """Host, port, user, password, and whether TLS is spoken from the first byte, of smtp://… or smtps://…"""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        # Without what it says: that may be a part of the password.
+        raise ImproperlyConfigured("EMAIL_URL has no valid port; percent-encode the password.") from error
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ImproperlyConfigured("EMAIL_URL must look like smtps://USER:PASSWORD@HOST:PORT or smtp://HOST:PORT.")
+    is_tls = parts.scheme == "smtps"
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return parts.hostname, port or (465 if is_tls else 587 if user else 25), user, password, is_tls
+
+
+def _sinks(setting: str, names: list[str]) -> tuple[str, ...]:
+    """Where events go; noop is nowhere."""
+    known = ("noop", "database", "json_log", "webhook", "opentelemetry")
+    if unknown := [name for name in names if name not in known]:
+        raise ImproperlyConfigured(f"{setting} knows {', '.join(known)}, not {unknown[0]!r}.")
+    if "noop" in names and len(names) > 1:
+        raise ImproperlyConfigured(f"{setting}: noop is for no sink, so it stands alone.")
+    return tuple(name for name in names if name != "noop")
+
+
 DATABASES = {"default": _database(DATABASE_CONNINFO)}
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_CONNECTION}}
+CACHES = {
+    "default": {
+        "BACKEND": "gateway.optional_redis.OptionalRedisCache",
+        "LOCATION": REDIS_CONNECTION,
+        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+    }
+}
 
 # The data plane ----------------------------------------------------------------------------------------------------
 BODY_LIMIT_BYTES = _number("BODY_LIMIT_BYTES", 20 * 1024 * 1024)
 CORS_ORIGINS = frozenset(_list("CORS_ORIGINS", "*"))
 REDIS_TIMEOUT_MS = _number("REDIS_TIMEOUT_MS", 100)
+EMBEDDINGS_WINDOW_MS = _number("EMBEDDINGS_WINDOW_MS", 5)
+if not 0 <= EMBEDDINGS_WINDOW_MS <= 1000:
+    raise ImproperlyConfigured("EMBEDDINGS_WINDOW_MS must be between 0 and 1000.")
 TRUSTED_PROXIES = tuple(ip_network(network) for network in _list("TRUSTED_PROXIES"))
+BAD_KEYS_PER_MINUTE = _number("BAD_KEYS_PER_MINUTE", 60)
 METRICS_DIR = _text("PROMETHEUS_MULTIPROC_DIR")
 METRICS_TOKEN = _text("METRICS_TOKEN")
 FLIGHT_DIR = DATA_DIR / "flight"
@@ -111,6 +163,144 @@ HEARTBEAT_SECONDS = _number("HEARTBEAT_SECONDS", 5)
 PROCESS_DEAD_SECONDS = _number("PROCESS_DEAD_SECONDS", 15)
 if not 0 < 2 * HEARTBEAT_SECONDS <= PROCESS_DEAD_SECONDS:
     raise ImproperlyConfigured("PROCESS_DEAD_SECONDS must be at least twice HEARTBEAT_SECONDS.")
+CONFIG_STALE_SECONDS = _number("CONFIG_STALE_SECONDS", 900)
+DRAINS_AT_ONCE = _number("DRAINS_AT_ONCE", 256)
+DRAIN_SECONDS = _number("DRAIN_SECONDS", 120)
+DRAIN_SHUTDOWN_SECONDS = _number("DRAIN_SHUTDOWN_SECONDS", 10)
+MAX_IN_FLIGHT = _number("MAX_IN_FLIGHT", 2000)
+SHUTDOWN_NOTICE_SECONDS = _number("SHUTDOWN_NOTICE_SECONDS", 2)
+SHUTDOWN_SECONDS = _number("SHUTDOWN_SECONDS", 300)
+FAULT_POINTS = _text("FAULT_POINTS")
+REALTIME_SESSIONS = _number("REALTIME_SESSIONS", 500)
+REALTIME_IDLE_SECONDS = _number("REALTIME_IDLE_SECONDS", 600)
+REALTIME_MAX_SECONDS = _number("REALTIME_MAX_SECONDS", 3600)
+REALTIME_CLIENT_SECONDS = _number("REALTIME_CLIENT_SECONDS", 30)
+REALTIME_DRAIN_SECONDS = _number("REALTIME_DRAIN_SECONDS", 30)
+
+# Files -------------------------------------------------------------------------------------------------------------
+MEDIA_SPOOL_DIR = DATA_DIR / "media" / "spool"
+MEDIA_FILE_LIMIT_BYTES = _number("MEDIA_FILE_LIMIT_BYTES", 512 * 1024 * 1024)
+MEDIA_QUOTA_BYTES = _number("MEDIA_QUOTA_BYTES", 10 * 1024**3)
+MEDIA_UPLOADS_KEPT_HOURS = _number("MEDIA_UPLOADS_KEPT_HOURS", 7 * 24)
+MEDIA_GENERATED_KEPT_HOURS = _number("MEDIA_GENERATED_KEPT_HOURS", 24)
+MEDIA_FETCH_PRIVATE_HOSTS = frozenset(_list("MEDIA_FETCH_PRIVATE_HOSTS"))
+MEDIA_S3_BUCKET = _text("MEDIA_S3_BUCKET")
+MEDIA_S3_REDIRECTS = _text("MEDIA_S3_REDIRECTS") == "1"
+if any(host.count(":") == 0 for host in MEDIA_FETCH_PRIVATE_HOSTS):
+    raise ImproperlyConfigured("Each of MEDIA_FETCH_PRIVATE_HOSTS must be HOST:PORT, such as files.internal:443.")
+
+
+def _media_storage() -> dict[str, Any]:
+    """Where tenants' files are: a bucket if one is named, else a folder."""
+    if not MEDIA_S3_BUCKET:
+        options: dict[str, Any] = {"location": DATA_DIR / "media" / "files", "base_url": None}
+        options.update(file_permissions_mode=0o600, directory_permissions_mode=0o700)
+        return {"BACKEND": "gateway.media.backends.LocalMediaStorage", "OPTIONS": options}
+    options = {
+        "bucket_name": MEDIA_S3_BUCKET,
+        "location": _text("MEDIA_S3_PREFIX"),
+        "endpoint_url": _text("MEDIA_S3_ENDPOINT_URL") or None,
+        "region_name": _text("MEDIA_S3_REGION") or None,
+        "access_key": _text("MEDIA_S3_ACCESS_KEY_ID") or None,
+        "secret_key": _text("MEDIA_S3_SECRET_ACCESS_KEY") or None,
+        "default_acl": None,
+        "file_overwrite": False,
+        "querystring_auth": True,
+        "signature_version": "s3v4",
+    }
+    return {"BACKEND": "gateway.media.s3.S3MediaStorage", "OPTIONS": options}
+
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "media_gateway": _media_storage(),
+}
+
+# Backends ----------------------------------------------------------------------------------------------------------
+LLM_BACKEND = _text("LLM_BACKEND", "")
+if LLM_BACKEND not in ("", "mock", "api", "cli"):
+    raise ImproperlyConfigured(f"LLM_BACKEND must be mock, api or cli, not {LLM_BACKEND!r}.")
+try:
+    LLM_CLI_COMMAND = tuple(shlex.split(_text("LLM_CLI_COMMAND")))
+except ValueError as error:
+    raise ImproperlyConfigured(f"LLM_CLI_COMMAND cannot be split into words: {error}.") from error
+LLM_CLI_ENVIRONMENT = _list("LLM_CLI_ENVIRONMENT")
+LLM_CLI_FOLDER = DATA_DIR / "cli"
+LLM_POOL_SIZE = _number("LLM_POOL_SIZE", 2)
+LLM_POOL_OVERFLOW = _number("LLM_POOL_OVERFLOW", 2)
+LLM_KEEP_ALIVE_INTERVAL = _number("LLM_KEEP_ALIVE_INTERVAL", 300)
+LLM_REQUEST_TIMEOUT = _number("LLM_REQUEST_TIMEOUT", 60)
+if min(LLM_POOL_SIZE, LLM_POOL_OVERFLOW, LLM_KEEP_ALIVE_INTERVAL) < 0 or LLM_REQUEST_TIMEOUT < 1:
+    raise ImproperlyConfigured(
+        "LLM_POOL_SIZE, LLM_POOL_OVERFLOW and LLM_KEEP_ALIVE_INTERVAL must be 0 at least, LLM_REQUEST_TIMEOUT 1."
+    )
+
+USAGE_RETENTION_MONTHS = _number("USAGE_RETENTION_MONTHS", 25)
+if USAGE_RETENTION_MONTHS < 2:
+    raise ImproperlyConfigured("USAGE_RETENTION_MONTHS must be at least 2: a month's statement is made in the next.")
+REQUEST_LOG_DAYS = _number("REQUEST_LOG_DAYS", 30)
+
+# Audit and usage elsewhere -----------------------------------------------------------------------------------------
+AUDIT_SINKS = _sinks("AUDIT_SINKS", _list("AUDIT_SINKS", "database"))
+USAGE_SINKS = _sinks("USAGE_SINKS", _list("USAGE_SINKS", "database,json_log"))
+if set(AUDIT_SINKS) - {"database"} and "database" not in AUDIT_SINKS:
+    raise ImproperlyConfigured("AUDIT_SINKS must have database for the others to be fed: they read the chains.")
+SINK_WEBHOOK_URL = _text("SINK_WEBHOOK_URL")
+SINK_WEBHOOK_SECRET = _text("SINK_WEBHOOK_SECRET")
+SINK_OTLP_URL = _text("SINK_OTLP_URL").rstrip("/")
+SINK_OTLP_TOKEN = _text("SINK_OTLP_TOKEN")
+for _sink, _name, _given in (
+    ("webhook", "SINK_WEBHOOK_URL", SINK_WEBHOOK_URL),
+    ("webhook", "SINK_WEBHOOK_SECRET", SINK_WEBHOOK_SECRET),
+    ("opentelemetry", "SINK_OTLP_URL", SINK_OTLP_URL),
+):
+    if _sink in {*AUDIT_SINKS, *USAGE_SINKS} and not _given:
+        raise ImproperlyConfigured(f"{_name} must be set for the sink {_sink}.")
+AUDIT_RETENTION_MONTHS = _number("AUDIT_RETENTION_MONTHS", 25)
+if AUDIT_RETENTION_MONTHS < 0:
+    raise ImproperlyConfigured("AUDIT_RETENTION_MONTHS must be 0, which keeps all, or more.")
+
+# Work in the background --------------------------------------------------------------------------------------------
+WORKER_CONCURRENCY = _number("WORKER_CONCURRENCY", 2)
+CELERY_BROKER_URL = _broker_url(REDIS_CONNECTION)
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # What a dead worker had taken up is given to another after this long: longer than any task may take.
+    "visibility_timeout": 1800,
+    "global_keyprefix": "celery:",
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_SOFT_TIME_LIMIT = 840
+CELERY_TASK_TIME_LIMIT = 900
+CELERY_WORKER_CONCURRENCY = WORKER_CONCURRENCY
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_MEMORY_PER_CHILD = 400_000  # in KiB; then the process is replaced
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3.0
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_RESULT_EXPIRES = None  # no results, so no nightly clean-up of them
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SYNC_EVERY = 1  # after each task: else the admin learns only after three minutes that it was started
+
+# E-mail --------------------------------------------------------------------------------------------------------------
+EMAIL_FROM = _text("EMAIL_FROM", "bursar@localhost")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = EMAIL_FROM
+EMAIL_TIMEOUT = 10
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = DATA_DIR / "mail"
+if _email_url := _text("EMAIL_URL"):
+    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD, EMAIL_USE_SSL = _mail_server(_email_url)
+    EMAIL_USE_TLS = bool(EMAIL_HOST_USER) and not EMAIL_USE_SSL
 
 # Django ------------------------------------------------------------------------------------------------------------
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "*")
@@ -119,6 +309,8 @@ ROOT_URLCONF = "gateway.urls"
 ASGI_APPLICATION = "gateway.asgi.application"
 AUTH_USER_MODEL = "tenants.Operator"
 AUTHENTICATION_BACKENDS = ["tenants.roles.RoleBackend"]
+LOGIN_TRIES_PER_MINUTE = _number("LOGIN_TRIES_PER_MINUTE", 5)
+RATELIMIT_FAIL_OPEN = True  # Redis away must not keep operators out
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -137,6 +329,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "rest_framework",
+    "django_celery_beat",
     "tenants",
     "providers",
     "billing",
@@ -180,7 +373,7 @@ SECURE_SSL_REDIRECT = IS_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
 SECURE_HSTS_PRELOAD = IS_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^(v1/|health$|ready$|metrics$)"]
+SECURE_REDIRECT_EXEMPT = [r"^(v1/|health$|ready$|sessions$|metrics$)"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 X_FRAME_OPTIONS = "DENY"
 

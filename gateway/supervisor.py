@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
@@ -100,7 +101,7 @@ def _start(cleanup: contextlib.ExitStack, out: TextIO) -> list[SupervisedProcess
 
 def _launches() -> list[Launch]:
     """The platform's own processes, in starting order."""
-    return [_web()]
+    return [_web(), _worker(), _beat()]
 
 
 def _web() -> Launch:
@@ -109,9 +110,22 @@ def _web() -> Launch:
         *("--host", settings.HOST, "--port", str(settings.PORT), "--workers", str(settings.WORKERS)),
         *("--http", "httptools", "--loop", "uvloop", "--lifespan", "on"),
         *("--no-access-log", "--no-proxy-headers", "--log-level", "warning"),
+        *("--ws-per-message-deflate", "false"),  # sound does not shrink by it, and it costs more than relaying
         *("--timeout-graceful-shutdown", str(_DRAIN_SECONDS)),
     ]
     return _launch("web", command)
+
+
+def _worker() -> Launch:
+    command = [*(sys.executable, "-m", "celery", "--quiet", "--app", "gateway", "worker"), *("--loglevel", "WARNING")]
+    # SIGQUIT: tasks get a moment to finish, then they go back to the queue. SIGTERM would wait for the longest.
+    return replace(_launch("worker", command), stop_signal=signal.SIGQUIT)
+
+
+def _beat() -> Launch:
+    # Without a pid file: one that a killed run left behind would keep the next from starting.
+    command = [*(sys.executable, "-m", "celery", "--quiet", "--app", "gateway", "beat"), *("--loglevel", "WARNING")]
+    return _launch("beat", [*command, "--pidfile", ""])
 
 
 def _launch(name: str, command: list[str]) -> Launch:
@@ -122,6 +136,9 @@ def _launch(name: str, command: list[str]) -> Launch:
             DATABASE_URL=settings.DATABASE_CONNINFO,
             REDIS_URL=settings.REDIS_CONNECTION,
             PROMETHEUS_MULTIPROC_DIR=str(_metrics_folder()),
+            DRAIN_SHUTDOWN_SECONDS="1",
+            SHUTDOWN_NOTICE_SECONDS="0",
+            SHUTDOWN_SECONDS=str(_DRAIN_SECONDS - 1),
             **{_MARKER: str(settings.DATA_DIR)},
         ),
         working_folder=settings.BASE_DIR,

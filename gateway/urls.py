@@ -6,7 +6,10 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from gateway.login_guard import guarded_login
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", guarded_login),
     path("admin/", admin.site.urls),
 ]

@@ -6,15 +6,26 @@ SDKs send for audio and streams.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from rest_framework.views import APIView
 
+from gateway import idempotency
 from gateway.authentication import authenticate
-from gateway.errors import GatewayError, InternalError, MethodNotAllowedError
+from gateway.body_stream import ClientLeft
+from gateway.errors import (
+    GatewayError,
+    InternalError,
+    MethodNotAllowedError,
+    RequestCancelledError,
+    UnsupportedMediaError,
+)
 from gateway.handler import DataPlaneRequest, new_request_id
+from gateway.media.multipart import FormLimits, reading_form
 from gateway.responses import describe, error_response
 from tenants.models import Scope
 
@@ -28,23 +39,60 @@ class DataPlaneView(APIView):
     """What the key must be allowed; None for endpoints that need no key."""
     operation: ClassVar[str] = ""
     """Under which name calls are logged and counted; empty for what is no call of a tenant's."""
+    form_limits: ClassVar[FormLimits | None] = None
+    """How much a form with files may hold; None for endpoints that take none."""
 
     async def dispatch(self, request: DataPlaneRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         """Answer a request; never raises but for cancellation."""
+        request.trace.operation = self.operation
+        return await self._answered(request, self._admit(request, *args, **kwargs))
+
+    async def _admit(self, request: DataPlaneRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Find out who asks for what, and have it done: once, where the client says so."""
+        handler = getattr(self, (request.method or "").lower(), None)
+        if request.method not in self.allowed_methods or handler is None:
+            raise MethodNotAllowedError(
+                f"{request.method} is not possible here; use {', '.join(self.allowed_methods)}."
+            )
+        if self.scope is not None:
+            request.trace.caller = await authenticate(request.gateway, request.META, scope=self.scope)
+            _claim_request_id(request)
+        if request.form_stream is not None:
+            return await self._with_form(request, handler, *args, **kwargs)
+        return await self._once(request, handler, *args, **kwargs)
+
+    async def _with_form(self, request: DataPlaneRequest, handler: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Have a form read to disk, for as long as it takes to answer."""
+        if self.form_limits is None:
+            raise UnsupportedMediaError("This endpoint takes JSON, no form.")
+        await self.before_form(request)
+        async with reading_form(request, self.form_limits) as request.form:
+            return await self._once(request, handler, *args, **kwargs)
+
+    async def before_form(self, request: DataPlaneRequest) -> None:
+        """What is to be refused before a byte of a form is read, by raising."""
+
+    async def _once(self, request: DataPlaneRequest, handler: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        if self.scope is not None and request.method == "POST" and idempotency.META_NAME in request.META:
+            return await idempotency.answer_once(
+                request, lambda: self._answered(request, handler(request, *args, **kwargs))
+            )
+        response: HttpResponse = await handler(request, *args, **kwargs)
+        return response
+
+    async def _answered(self, request: DataPlaneRequest, answering: Awaitable[HttpResponse]) -> HttpResponse:
+        """The answer, or the error that it comes to, with what is said about both in headers."""
         trace = request.trace
-        trace.operation = self.operation
         try:
-            handler = getattr(self, (request.method or "").lower(), None)
-            if request.method not in self.allowed_methods or handler is None:
-                raise MethodNotAllowedError(
-                    f"{request.method} is not possible here; use {', '.join(self.allowed_methods)}."
-                )
-            if self.scope is not None:
-                trace.caller = await authenticate(request.gateway, request.META, scope=self.scope)
-                _claim_request_id(request)
-            response: HttpResponse = await handler(request, *args, **kwargs)
+            response = await answering
         except GatewayError as error:
             response = error_response(error, trace)
+        except asyncio.CancelledError:
+            if not trace.cancelled:
+                raise  # its client has left, or the server is stopping
+            response = error_response(RequestCancelledError(), trace)
+        except ClientLeft:
+            raise
         except Exception:  # an endpoint's last resort: a bug must not reach the client as a traceback
             logger.exception("request.failed", extra={"request_id": trace.request_id})
             response = error_response(InternalError(), trace)
@@ -60,9 +108,6 @@ class DataPlaneView(APIView):
 def _claim_request_id(request: DataPlaneRequest) -> None:
     """Keep the client's request id only while no other request of its tenant bears it."""
     trace = request.trace
-    assert trace.caller is not None
-    in_flight = request.gateway.in_flight
-    tenant_id = trace.caller.principal.tenant_id
-    if (tenant_id, trace.request_id) in in_flight:
+    if request.gateway.in_flight.holds(trace):
         trace.request_id = new_request_id()
-    in_flight.add((tenant_id, trace.request_id))
+    request.gateway.in_flight.add(trace)

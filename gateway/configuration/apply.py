@@ -11,6 +11,7 @@ from gateway.configuration.apply_tenants import apply_tenant
 from gateway.configuration.document import Document
 from gateway.configuration.pruning import prune
 from gateway.configuration.report import Report
+from gateway.configuration.types import apply_types
 
 _LOCK = zlib.crc32(b"bursar configuration")
 
@@ -31,12 +32,14 @@ def apply_document(document: Document, *, prune_unnamed: bool = False, dry_run: 
         apply_group(group, report)
     for name, target in (document.agent_types or {}).items():
         apply_agent_type(name, target, report=report)
+    apply_types(None, document.types or (), report=report)
     for tenant in document.tenants or ():
         apply_tenant(tenant, report)
     if prune_unnamed:
         prune(document, report)
     if dry_run:
         report.keys.clear()  # these keys will never exist
+        report.webhook_secrets.clear()
         transaction.set_rollback(True)
     return report
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from billing.services import set_price
 from gateway.configuration.document import DeploymentEntry, GroupEntry, ModelEntry, ProviderEntry
 from gateway.configuration.errors import ConfigurationError
+from gateway.configuration.prices import apply_prices
 from gateway.configuration.report import Report
 from gateway.configuration.rows import fill, find, put
 from gateway.configuration.source import Source, Value
@@ -26,6 +26,8 @@ def apply_provider(entry: ProviderEntry, report: Report) -> None:
         "kind": entry.kind,
         "base_url": entry.base_url,
         "allow_private_network": entry.allow_private_network,
+        "on_disconnect": entry.on_disconnect,
+        **entry.timeouts,
         "enabled": entry.enabled,
     }
     subject = f"provider {entry.name}"
@@ -73,7 +75,7 @@ def _apply_model(entry: ModelEntry, model: Model, *, report: Report) -> None:
         report.changed(_subject(model), differing)
     for deployment in entry.deployments or ():
         _apply_deployment(deployment, model, report=report)
-    if entry.rates is not None and set_price(model, entry.rates) is not None:
+    if entry.prices is not None and apply_prices(model, entry.prices):
         report.changed(_subject(model), ["prices"])
     _apply_lifecycle(model, Lifecycle(entry.lifecycle), source=entry.source, report=report)
 
@@ -90,7 +92,7 @@ def _apply_deployment(entry: DeploymentEntry, model: Model, *, report: Report) -
         credential = find(at_provider, entry.source.need("credential"), what=f"credential of {provider.name}")
     identity = {"model": model, "provider": provider, "upstream_model": entry.upstream_model, "credential": credential}
     deployment = Deployment.objects.filter(**identity).first() or Deployment(**identity)
-    wanted = {"priority": entry.priority, "weight": entry.weight, "enabled": entry.enabled}
+    wanted = {"priority": entry.priority, "weight": entry.weight, **entry.timeouts, "enabled": entry.enabled}
     put(deployment, wanted, source=entry.source, subject=deployment_subject(deployment), report=report)
 
 

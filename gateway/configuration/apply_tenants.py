@@ -8,10 +8,13 @@ from django.core.exceptions import ValidationError
 from gateway.configuration.budgets import apply_budgets
 from gateway.configuration.document import KeyEntry, TenantEntry
 from gateway.configuration.errors import ConfigurationError, suggest
+from gateway.configuration.hooks import apply_hooks
 from gateway.configuration.limits import apply_limits
 from gateway.configuration.report import NewKey, Report
 from gateway.configuration.rows import blame, put
 from gateway.configuration.source import Value
+from gateway.configuration.types import apply_types
+from gateway.configuration.webhooks import apply_webhooks
 from providers.models import ApprovalState, Model, ModelGroup, TenantApproval
 from providers.services import approve_for_tenant
 from tenants.keys import digest_key, is_well_formed
@@ -22,7 +25,9 @@ from tenants.services import KeySettings, create_key, set_secret
 def apply_tenant(entry: TenantEntry, report: Report) -> None:
     """Create or change a tenant and what belongs to it."""
     tenant = Tenant.objects.filter(name=entry.name).first() or Tenant(name=entry.name)
-    wanted = {"status": entry.status, "timezone": entry.timezone, "currency": entry.currency}
+    wanted: dict[str, object] = {"status": entry.status, "timezone": entry.timezone, "currency": entry.currency}
+    if entry.notify_emails is not None:
+        wanted["notify_emails"] = entry.notify_emails
     put(tenant, wanted, source=entry.source, subject=f"tenant {tenant.name}", report=report)
     for project in entry.projects or ():
         _project(tenant, project, report=report)
@@ -32,6 +37,9 @@ def apply_tenant(entry: TenantEntry, report: Report) -> None:
         _apply_key(tenant, key, report=report)
     apply_limits(tenant, entry.limits or (), report=report)
     apply_budgets(tenant, entry.budgets or (), report=report)
+    apply_webhooks(tenant, entry.webhooks or (), report=report)
+    apply_types(tenant, entry.types or (), report=report)
+    apply_hooks(tenant, entry.hooks or (), report=report)
 
 
 def _project(tenant: Tenant, name: Value, *, report: Report) -> Project:

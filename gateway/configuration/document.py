@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import Any
 
+from billing.tiers import Tier
 from gateway.configuration.source import Entry, Source, Value
 
 
@@ -21,6 +23,9 @@ class ProviderEntry:
     base_url: str
     api_key: str | None = field(repr=False)
     allow_private_network: bool
+    on_disconnect: str
+    timeouts: dict[str, int | None]
+    """By the name of each field, None for the default."""
     enabled: bool
 
 
@@ -34,19 +39,33 @@ class DeploymentEntry:
     credential: str | None
     priority: int | None
     weight: int | None
+    timeouts: dict[str, int | None]
     enabled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PricesEntry:
+    """A model's whole price: base rates in pico-USD by unit, and tiers.
+
+    `confirmed` names the units whose figures are meant, however far they are from what is known.
+    """
+
+    source: Source
+    rates: dict[str, int]
+    tiers: tuple[Tier, ...]
+    confirmed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """A model; `rates` are pico-USD for one unit, by unit."""
+    """A model; `prices` is None when the file does not speak of them."""
 
     source: Entry
     name: str
     capabilities: list[str]
     context_window: int | None
     max_output_tokens: int | None
-    rates: dict[str, int] | None
+    prices: PricesEntry | None
     lifecycle: str
     successor: str | None
     deployments: tuple[DeploymentEntry, ...] | None
@@ -103,6 +122,51 @@ class LimitEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEntry:
+    """A webhook; its URL tells it from the tenant's others. `secret` is None when one is to be made or stays."""
+
+    source: Entry
+    url: str
+    events: list[str]
+    enabled: bool
+    allow_private_network: bool
+    secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeEntry:
+    """A version of a schema type; `schema` is JSON."""
+
+    source: Entry
+    name: str
+    version: int
+    description: str
+    schema: str
+    state: str
+
+    @property
+    def reference(self) -> str:
+        """How requests name it."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookEntry:
+    """A hook that is bound; its name tells it from the tenant's others."""
+
+    source: Entry
+    name: str
+    hook: str
+    project: Value | None
+    model: str
+    order: int
+    settings: Any
+    timeout_ms: int
+    on_failure: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantEntry:
     """A tenant with its projects, what it may use and spend, and its keys."""
 
@@ -111,10 +175,14 @@ class TenantEntry:
     status: str
     timezone: str
     currency: str
+    notify_emails: list[str] | None
     projects: tuple[Value, ...] | None
     approved: tuple[Value, ...] | None
     limits: tuple[LimitEntry, ...] | None
     budgets: tuple[BudgetEntry, ...] | None
+    webhooks: tuple[WebhookEntry, ...] | None
+    types: tuple[TypeEntry, ...] | None
+    hooks: tuple[HookEntry, ...] | None
     keys: tuple[KeyEntry, ...] | None
 
 
@@ -126,4 +194,5 @@ class Document:
     models: tuple[ModelEntry, ...] | None
     groups: tuple[GroupEntry, ...] | None
     agent_types: dict[str, Value] | None
+    types: tuple[TypeEntry, ...] | None
     tenants: tuple[TenantEntry, ...] | None

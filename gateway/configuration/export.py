@@ -6,9 +6,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from billing.models import Price
+from billing.selectors import price_holding
 from gateway.configuration.budgets import export_budgets
+from gateway.configuration.hooks import export_hooks
 from gateway.configuration.limits import export_limits
+from gateway.configuration.prices import doubtful_units
+from gateway.configuration.types import export_types
+from gateway.configuration.webhooks import export_webhooks
 from providers.models import (
     AgentType,
     ApprovalState,
@@ -18,7 +22,9 @@ from providers.models import (
     ModelGroup,
     Provider,
     TenantApproval,
+    Timeouts,
 )
+from providers.selectors import TIMEOUTS
 from tenants.models import ApiKey, Tenant, TenantStatus
 
 Form = dict[str, Any]
@@ -35,6 +41,7 @@ def export_document() -> Form:
         "models": [export_model(model) for model in models],
         "groups": [export_group(group) for group in ModelGroup.objects.order_by("pk")],
         "agent_types": dict(AgentType.objects.order_by("name").values_list("name", "target")),
+        **({"types": types} if (types := export_types(None)) else {}),
         "tenants": [export_tenant(tenant) for tenant in Tenant.objects.order_by("pk")],
     }
 
@@ -43,6 +50,9 @@ def export_provider(provider: Provider) -> Form:
     form: Form = {"name": provider.name, "kind": provider.kind, "base_url": provider.base_url}
     if provider.allow_private_network:
         form["allow_private_network"] = True
+    if provider.on_disconnect:
+        form["on_disconnect"] = provider.on_disconnect
+    form |= _timeouts(provider)
     if not provider.enabled:
         form["enabled"] = False
     return form
@@ -50,13 +60,15 @@ def export_provider(provider: Provider) -> Form:
 
 def export_model(model: Model) -> Form:
     """A model with the prices that hold now."""
-    price = Price.objects.filter(model=model, valid_from__lte=timezone.now()).order_by("-valid_from").first()
+    price = price_holding(model.pk, timezone.now())
     form: Form = {
         "name": model.name,
         "capabilities": model.capabilities,
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,
         "prices": price.usd_per_million() if price else {},
+        "price_tiers": price.quoted_tiers() if price else [],
+        "confirm_prices": doubtful_units(model, price) if price else [],
         "lifecycle": model.lifecycle if model.lifecycle != Lifecycle.APPROVED else "",
         "successor": model.successor.name if model.successor else "",
     }
@@ -68,10 +80,15 @@ def _deployment(deployment: Deployment) -> Form:
     form: Form = {"provider": deployment.provider.name, "upstream_model": deployment.upstream_model}
     if deployment.credential is not None:
         form["credential"] = deployment.credential.name
-    form |= {"priority": deployment.priority, "weight": deployment.weight}
+    form |= {"priority": deployment.priority, "weight": deployment.weight, **_timeouts(deployment)}
     if not deployment.enabled:
         form["enabled"] = False
     return form
+
+
+def _timeouts(row: Timeouts) -> Form:
+    set_here = {name: getattr(row, f"{name}_timeout_seconds") for name in TIMEOUTS}
+    return _without_empty({"timeouts": _without_empty(set_here)})
 
 
 def export_group(group: ModelGroup) -> Form:
@@ -85,12 +102,17 @@ def export_tenant(tenant: Tenant) -> Form:
     form: Form = {"name": tenant.name, "timezone": tenant.timezone, "currency": tenant.currency}
     if tenant.status != TenantStatus.ACTIVE:
         form["status"] = tenant.status
+    if tenant.notify_emails:
+        form["notify_emails"] = tenant.notify_emails
     return {
         **form,
         "projects": list(tenant.projects.order_by("pk").values_list("name", flat=True)),
         "approved": [approval.target_name for approval in approvals.select_related("model", "group")],
         "limits": export_limits(tenant),
         "budgets": export_budgets(tenant),
+        **({"webhooks": webhooks} if (webhooks := export_webhooks(tenant)) else {}),
+        **({"types": types} if (types := export_types(tenant)) else {}),
+        **({"hooks": hooks} if (hooks := export_hooks(tenant)) else {}),
         "keys": [_key(key) for key in keys],
     }
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import ValidationError
 
-from billing.errors import PriceError
-from billing.pricing import UNITS
-from billing.services import read_rates
 from gateway.configuration.budgets import read_budgets
 from gateway.configuration.document import (
     DeploymentEntry,
@@ -20,14 +17,21 @@ from gateway.configuration.document import (
     ProviderEntry,
     TenantEntry,
 )
+from gateway.configuration.hooks import read_hooks
 from gateway.configuration.limits import read_limits
+from gateway.configuration.prices import read_prices
+from gateway.configuration.secrets import read_secret
 from gateway.configuration.source import Entry, Value, read_source
-from gateway.settings import environment_secret
+from gateway.configuration.types import read_types
+from gateway.configuration.webhooks import read_webhooks
 from providers.models import Capability, Lifecycle, Strategy
 from providers.registry import ADAPTERS
+from providers.selectors import TIMEOUTS
+from providers.types import OnDisconnect
 from tenants.models import Scope, TenantStatus, validate_network
 
-_SECTIONS = ("providers", "models", "groups", "agent_types", "tenants")
+_PROVIDER_CHOICES = ("allow_private_network", "on_disconnect", "timeouts", "enabled")
+_SECTIONS = ("providers", "models", "groups", "agent_types", "types", "tenants")
 
 
 class _Named(Protocol):
@@ -49,12 +53,13 @@ def parse(text: str) -> Document:
         models=_named_items(file, "models", read=_model),
         groups=_named_items(file, "groups", read=_group),
         agent_types=_agent_types(file.get("agent_types")),
+        types=read_types(file.get("types")),
         tenants=_named_items(file, "tenants", read=_tenant),
     )
 
 
 def _provider(value: Value) -> ProviderEntry:
-    entry = Entry(value, ("name", "kind", "base_url", "api_key", "api_key_env", "allow_private_network", "enabled"))
+    entry = Entry(value, ("name", "kind", "base_url", "api_key", "api_key_env", *_PROVIDER_CHOICES))
     kind = entry.need("kind").choice(ADAPTERS)
     fixed_url = ADAPTERS[kind].fixed_base_url
     base_url = entry.text("base_url", fixed_url or "") or entry.need("base_url").text()
@@ -65,10 +70,18 @@ def _provider(value: Value) -> ProviderEntry:
         name=entry.need("name").text(),
         kind=kind,
         base_url=base_url,
-        api_key=_secret(entry, "api_key"),
+        api_key=read_secret(entry, "api_key"),
         allow_private_network=entry.boolean("allow_private_network", default=False),
+        on_disconnect=entry.choice("on_disconnect", tuple(OnDisconnect), default=""),
+        timeouts=_timeouts(entry),
         enabled=entry.boolean("enabled", default=True),
     )
+
+
+def _timeouts(entry: Entry) -> dict[str, int | None]:
+    given = entry.get("timeouts")
+    seconds = Entry(given, TIMEOUTS) if given is not None else None
+    return {f"{name}_timeout_seconds": seconds.whole_number(name) if seconds else None for name in TIMEOUTS}
 
 
 def _model(value: Value) -> ModelEntry:
@@ -80,6 +93,8 @@ def _model(value: Value) -> ModelEntry:
             "context_window",
             "max_output_tokens",
             "prices",
+            "price_tiers",
+            "confirm_prices",
             "lifecycle",
             "successor",
             "deployments",
@@ -92,25 +107,11 @@ def _model(value: Value) -> ModelEntry:
         capabilities=[item.choice(Capability.values) for item in _distinct(entry.need("capabilities").items())],
         context_window=entry.whole_number("context_window"),
         max_output_tokens=entry.whole_number("max_output_tokens"),
-        rates=_rates(entry.get("prices")),
+        prices=read_prices(entry),
         lifecycle=entry.choice("lifecycle", Lifecycle.values, default=Lifecycle.APPROVED.value),
         successor=entry.text("successor") or None,
         deployments=None if deployments is None else _deployments(deployments),
     )
-
-
-def _rates(prices: Value | None) -> dict[str, int] | None:
-    if prices is None:
-        return None
-    rates: dict[str, int] = {}
-    for unit, value in Entry(prices, UNITS).members.items():
-        try:
-            rates |= read_rates({unit: value.text()})
-        except PriceError as error:
-            raise value.refuse(str(error).removeprefix(f"{unit}: ")) from error
-    if not rates:
-        raise prices.refuse("name at least one unit, or leave the prices out.")
-    return rates
 
 
 def _deployments(value: Value) -> tuple[DeploymentEntry, ...]:
@@ -127,7 +128,7 @@ def _deployments(value: Value) -> tuple[DeploymentEntry, ...]:
 
 
 def _deployment(value: Value) -> DeploymentEntry:
-    entry = Entry(value, ("provider", "upstream_model", "credential", "priority", "weight", "enabled"))
+    entry = Entry(value, ("provider", "upstream_model", "credential", "priority", "weight", "timeouts", "enabled"))
     return DeploymentEntry(
         source=entry,
         provider=entry.need("provider").text(),
@@ -135,6 +136,7 @@ def _deployment(value: Value) -> DeploymentEntry:
         credential=entry.text("credential") or None,
         priority=entry.whole_number("priority", 1),
         weight=entry.whole_number("weight", 1),
+        timeouts=_timeouts(entry),
         enabled=entry.boolean("enabled", default=True),
     )
 
@@ -161,18 +163,37 @@ def _agent_types(value: Value | None) -> dict[str, Value] | None:
 def _tenant(value: Value) -> TenantEntry:
     entry = Entry(
         value,
-        ("name", "status", "timezone", "currency", "projects", "approved", "limits", "budgets", "keys"),
+        (
+            "name",
+            "status",
+            "timezone",
+            "currency",
+            "notify_emails",
+            "projects",
+            "approved",
+            "limits",
+            "budgets",
+            "webhooks",
+            "types",
+            "hooks",
+            "keys",
+        ),
     )
+    notify_emails = entry.get("notify_emails")
     return TenantEntry(
         source=entry,
         name=entry.need("name").text(),
         status=entry.choice("status", TenantStatus.values, default=TenantStatus.ACTIVE.value),
         timezone=entry.text("timezone", "UTC"),
         currency=entry.text("currency", "USD"),
+        notify_emails=None if notify_emails is None else [item.text() for item in _distinct(notify_emails.items())],
         projects=_names(entry.get("projects")),
         approved=_names(entry.get("approved")),
         limits=read_limits(entry.get("limits")),
         budgets=read_budgets(entry.get("budgets")),
+        webhooks=read_webhooks(entry.get("webhooks")),
+        types=read_types(entry.get("types")),
+        hooks=read_hooks(entry.get("hooks")),
         keys=_named_items(entry, "keys", read=_key),
     )
 
@@ -188,7 +209,7 @@ def _key(value: Value) -> KeyEntry:
         scopes=[item.choice(Scope.values) for item in _distinct(scopes.items())] if scopes else [],
         ip_allow_list=[_network(item) for item in _distinct(networks.items())] if networks else [],
         expires_at=expires_at.moment() if expires_at else None,
-        secret=_secret(entry, "secret"),
+        secret=read_secret(entry, "secret"),
     )
 
 
@@ -199,27 +220,6 @@ def _network(value: Value) -> str:
     except ValidationError as error:
         raise value.refuse(error.messages[0]) from error
     return text
-
-
-def _secret(entry: Entry, key: str) -> str | None:
-    """A secret written out, or read from the environment variable that `key`_env names."""
-    written, variable = entry.get(key), entry.get(f"{key}_env")
-    if written is not None and variable is not None:
-        raise variable.refuse(f"{key} is given too; keep one of the two.")
-    if written is not None:
-        if not written.text():
-            raise written.refuse("this is empty; write the secret, or leave the key out.")
-        return written.text()
-    if variable is None:
-        return None
-    name = variable.text()
-    try:
-        secret = environment_secret(name)
-    except ImproperlyConfigured as error:
-        raise variable.refuse(str(error)) from error
-    if secret is None:
-        raise variable.refuse(f"the environment variable {name} is not set; set it, or leave this out.")
-    return secret
 
 
 def _named_items(entry: Entry, key: str, *, read: Callable[[Value], _Item]) -> tuple[_Item, ...] | None:

@@ -11,8 +11,11 @@ from gateway.configuration.apply_registry import deployment_subject
 from gateway.configuration.apply_tenants import approval_subject, key_subject
 from gateway.configuration.budgets import disable_budgets
 from gateway.configuration.document import Document, GroupEntry, ModelEntry, TenantEntry
+from gateway.configuration.hooks import prune_hooks
 from gateway.configuration.limits import prune_limits
 from gateway.configuration.report import Report
+from gateway.configuration.types import prune_types
+from gateway.configuration.webhooks import disable_webhooks
 from providers.models import (
     AgentType,
     ApprovalState,
@@ -37,6 +40,8 @@ def prune(document: Document, report: Report) -> None:
         for tenant in document.tenants:
             _prune_tenant(tenant, report)
         _suspend_tenants([entry.name for entry in document.tenants], report)
+    if document.types is not None:
+        prune_types(None, document.types, report=report)
     if document.agent_types is not None:
         for agent_type in AgentType.objects.exclude(name__in=document.agent_types):
             agent_type.delete()
@@ -69,6 +74,12 @@ def _prune_tenant(entry: TenantEntry, report: Report) -> None:
         prune_limits(tenant, entry.limits, report=report)
     if entry.budgets is not None:
         disable_budgets(tenant, entry.budgets, report=report)
+    if entry.webhooks is not None:
+        disable_webhooks(tenant, entry.webhooks, report=report)
+    if entry.types is not None:
+        prune_types(tenant, entry.types, report=report)
+    if entry.hooks is not None:
+        prune_hooks(tenant, entry.hooks, report=report)
     if entry.keys is not None:
         named = [key.name for key in entry.keys]
         for key in ApiKey.objects.filter(tenant=tenant, revoked_at=None).exclude(name__in=named):

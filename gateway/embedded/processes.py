@@ -65,7 +65,7 @@ class SupervisedProcess:
                 cwd=launch.working_folder,
                 env=dict(launch.environment),
                 process_group=0,
-                preexec_fn=_die_with_parent(launch.stop_signal),
+                preexec_fn=die_with_parent(launch.stop_signal),
                 user=launch.account.uid if launch.account else None,
                 group=launch.account.gid if launch.account else None,
                 extra_groups=[] if launch.account else None,
@@ -170,7 +170,8 @@ def _fresh_log(path: Path) -> BinaryIO:
     return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
-def _die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
+def die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
+    """What a new process calls to be sent `stop_signal` when the thread that made it is gone; None but on Linux."""
     if _LIBC is None:
         return None
     set_process_option, parent_pid = _LIBC.prctl, os.getpid()

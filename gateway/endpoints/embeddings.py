@@ -9,6 +9,7 @@ from django.http import HttpResponse
 
 from gateway import pipeline
 from gateway.bodies import attribution, decode
+from gateway.caching.wishes import cache_wish
 from gateway.context import Call
 from gateway.errors import ValidationError
 from gateway.handler import DataPlaneRequest
@@ -18,6 +19,7 @@ from gateway.views import DataPlaneView
 from providers.types import WireRequest
 from tenants.models import Scope
 
+BATCH = "HTTP_X_GATEWAY_BATCH"
 NEEDS = frozenset({"embeddings"})
 
 
@@ -64,5 +66,15 @@ def _read(request: DataPlaneRequest) -> Call:
         needs=NEEDS,
         wire=WireRequest(operation="embeddings", members=members),
         input_bytes=len(members["input"]),
+        cache_wish=cache_wish(request.META),
+        may_batch=_may_batch(request),
         attribution=attribution(request.META, user=body.user, metadata=None, default_user=trace.caller.principal.user),
     )
+
+
+def _may_batch(request: DataPlaneRequest) -> bool:
+    """Unless the client wants its call to leave alone. Raises `ValidationError`."""
+    given = request.META.get(BATCH, "on").strip().lower()
+    if given not in ("on", "off"):
+        raise ValidationError(f"X-Gateway-Batch is on or off, not {given[:40]!r}.", param="X-Gateway-Batch")
+    return bool(given == "on")

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from django.http import HttpResponse
 
-from billing.money import usd_per_million
-from billing.pricing import UNITS
+from billing.pricing import PriceVersion
+from billing.quotes import quote_rates
 from gateway.context import Caller
 from gateway.directory import Directory
 from gateway.errors import ModelNotFoundError, ValidationError
@@ -67,7 +67,6 @@ def _visible(directory: Directory, caller: Caller) -> list[dict[str, Any]]:
 
 def _describe_model(directory: Directory, model: ModelEntry) -> dict[str, Any]:
     price = directory.prices.at(model.id, dt.datetime.now(dt.UTC))
-    rates = price.rates if price is not None else {}
     return {
         "id": model.name,
         "object": "model",
@@ -76,15 +75,19 @@ def _describe_model(directory: Directory, model: ModelEntry) -> dict[str, Any]:
         "capabilities": sorted(model.capabilities),
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,
-        "pricing": {
-            "currency": "USD",
-            "per": "1M units",
-            "units": {unit: usd_per_million(rates[unit]) for unit in UNITS if unit in rates},
-        }
-        if price is not None
-        else None,
+        "pricing": _describe_price(price) if price is not None else None,
         "lifecycle": model.lifecycle,
         "providers": sorted({deployment.target.provider_name for deployment in model.deployments}),
+    }
+
+
+def _describe_price(price: PriceVersion) -> dict[str, Any]:
+    """The base prices, and the tiers whose prices replace them; of those that apply the first wins."""
+    return {
+        "currency": "USD",
+        "per": "1M units",
+        "units": quote_rates(price.rates),
+        "tiers": [{"name": tier.name, **tier.conditions(), "units": quote_rates(tier.rates)} for tier in price.tiers],
     }
 
 

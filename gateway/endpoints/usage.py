@@ -12,7 +12,8 @@ from django.http import HttpResponse
 
 from billing.errors import UsageReportError
 from billing.money import usd
-from billing.usage_reports import COUNTED, GROUPS, report_usage
+from billing.usage_reports import GROUPS, report_usage
+from billing.usage_sums import Stretch, UsageSums
 from gateway.errors import OverloadedError, ValidationError
 from gateway.handler import DataPlaneRequest
 from gateway.responses import json_response
@@ -40,10 +41,12 @@ class UsageView(DataPlaneView):
         group_by = request.GET.get("group_by", "model")
         if group_by not in GROUPS:
             raise ValidationError(f"group_by is one of {', '.join(GROUPS)}.", param="group_by")
-        start, end = _range(request.GET.get("from"), request.GET.get("to"), zone=zone)
+        now = dt.datetime.now(dt.UTC)
+        start, end = _range(request.GET.get("from"), request.GET.get("to"), zone=zone, now=now)
+        stretch = Stretch(start=start, end=end if end < now else None)
 
         def report() -> Any:
-            return report_usage(principal.tenant_id, group_by, start=start, end=end, zone=principal.timezone)
+            return report_usage(principal.tenant_id, group_by, stretch=stretch, zone=principal.timezone)
 
         try:
             async with request.gateway.reporting:
@@ -52,27 +55,33 @@ class UsageView(DataPlaneView):
             raise ValidationError(str(error), param="from") from error
         except (DatabaseError, InterfaceError) as error:
             raise OverloadedError("The usage cannot be read now.") from error
-        total = {name: sum(group.counts[name] for group in groups) for name in COUNTED}
         body = {
             "object": "usage",
             "from": start.isoformat(),
             "to": end.isoformat(),
             "time_zone": principal.timezone,
             "group_by": group_by,
-            "data": [{group_by: group.name, **_figures(group.counts)} for group in groups],
-            "total": _figures(total),
+            "data": [{group_by: group.name, **_figures(group.sums)} for group in groups],
+            "total": _figures(sum((group.sums for group in groups), UsageSums())),
         }
         return json_response(orjson.dumps(body))
 
 
-def _figures(counts: dict[str, int]) -> dict[str, int | str]:
-    figures: dict[str, int | str] = {name: counts[name] for name in COUNTED if name != "cost_nano_usd"}
-    return {**figures, "cost_usd": usd(counts["cost_nano_usd"])}
+def _figures(sums: UsageSums) -> dict[str, int | str]:
+    return {
+        "requests": sums.calls,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "cache_read_tokens": sums.cache_read_tokens,
+        "cache_write_tokens": sums.cache_write_tokens,
+        "reasoning_tokens": sums.reasoning_tokens,
+        "unpriced_requests": sums.unpriced_calls,
+        "cost_usd": usd(sums.cost_nano_usd),
+    }
 
 
-def _range(first: str | None, last: str | None, *, zone: ZoneInfo) -> tuple[dt.datetime, dt.datetime]:
+def _range(first: str | None, last: str | None, *, zone: ZoneInfo, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
     """From when to before when, in UTC. Days are those of the tenant's time zone, and the last one is whole."""
-    now = dt.datetime.now(dt.UTC)
     end = _moment(last, "to", zone=zone, whole_day=True) if last else now
     if first:
         start = _moment(first, "from", zone=zone)

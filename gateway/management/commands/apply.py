@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from gateway.configuration.apply import apply_document
 from gateway.configuration.errors import ConfigurationError
 from gateway.configuration.parsing import parse
+from gateway.configuration.report import Report
+from tenants.audit import SYSTEM, Subject, record
 
 
 class Command(BaseCommand):
@@ -35,7 +37,10 @@ class Command(BaseCommand):
         name = "standard input" if file == "-" else file
         try:
             text = (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode("utf-8-sig")
-            report = apply_document(parse(text), prune_unnamed=options["prune"], dry_run=options["dry_run"])
+            with transaction.atomic():
+                report = apply_document(parse(text), prune_unnamed=options["prune"], dry_run=options["dry_run"])
+                if not options["dry_run"]:
+                    _record(report, file=name)
         except OSError as error:
             raise CommandError(f"{name} cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
@@ -50,3 +55,11 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write("Dry run: this would be done, and was not.")
         self.stdout.write(report.as_text())
+
+
+def _record(report: Report, *, file: str) -> None:
+    """Have the audit log say what was done: names, and of what changed its fields, but no value."""
+    done = {part: named for part, named in report.as_json().items() if part in ("created", "changed", "pruned")}
+    if not any(done.values()):
+        return
+    record("configuration.applied", by=SYSTEM, about=Subject(type="configuration", id="", name=file), details=done)

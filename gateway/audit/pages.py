@@ -1,0 +1,260 @@
+"""The audit explorer: what happened, newest first, with what it was before and after, and whether the chains hold."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.db.models import Count, Q, QuerySet, Sum
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
+from unfold.decorators import display
+
+from billing.admin.usage import LedgerAdmin
+from billing.admin.windows import KeysetChangeList, WindowFilter
+from gateway.audit.kept_texts import digest_of, read
+from gateway.audit.verification import chain_name
+from gateway.models import AuditCheck, KeptText
+from tenants.audit import type_name
+from tenants.models import ActorKind, AuditChain, AuditEvent, Operator, Role
+from tenants.operator_admin import number, operator_action, operator_of, two_lines, utc
+from tenants.sealing import SealError
+
+REQUEST = "request"
+LONGEST_VALUE = 300
+
+
+class TextGoneError(Exception):
+    """A call's text cannot be shown; the text says why."""
+
+
+class ObjectTypeFilter(DropdownFilter):
+    """By what it happened to; the choices are the pages there are, never the log's own rows."""
+
+    title = "what"
+    parameter_name = "object_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        names = {type_name(model) for model in admin.site._registry}
+        return [(name, name.replace("_", " ")) for name in sorted(names | {REQUEST})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(object_type=self.value()) if self.value() else queryset
+
+
+class WhoFilter(DropdownFilter):
+    """By operator. Keys are found by their name in the search."""
+
+    title = "operator"
+    parameter_name = "who"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in Operator.objects.order_by("username").values_list("username", flat=True)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(~Q(actor_kind=ActorKind.KEY), actor=self.value()) if self.value() else queryset
+
+
+class OwnerFilter(DropdownFilter):
+    """What is no tenant's: beside the filter by tenant."""
+
+    title = "platform"
+    parameter_name = "platform"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("only", "Only the platform's own")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(tenant=None) if self.value() == "only" else queryset
+
+
+class AuditChangeList(KeysetChangeList):
+    """The list with how the chains stand."""
+
+    chains: dict[str, Any]
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        totals = AuditChain.objects.aggregate(chains=Count("pk"), events=Sum("sequence"), dropped=Sum("base_sequence"))
+        check = AuditCheck.objects.first()
+        self.chains = {
+            **totals,
+            "check": check,
+            "breaks": [{**each, "chain": chain_name(each["chain"])} for each in check.breaks] if check else [],
+        }
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(LedgerAdmin):
+    """Everybody may look, and nobody may change: there is no form, and the database refuses besides."""
+
+    keyset = ("created_at", "id")
+    list_display = ("when", "show_event", "who", "what", "tenant_name", "place")
+    list_display_links = ("when", "show_event")
+    list_select_related = ("tenant",)
+    list_before_template = "admin/audit/status.html"
+    list_filter = (
+        ("created_at", WindowFilter),
+        ("tenant", AutocompleteSelectFilter),
+        OwnerFilter,
+        ("actor_kind", ChoicesDropdownFilter),
+        WhoFilter,
+        ObjectTypeFilter,
+    )
+    search_fields = ("event",)
+    search_help_text = "An exact event, name of a key or operator, object id or name, within the time shown"
+    empty_hint = "Calls, changes by operators and logins are listed here within a second."
+    fieldsets = (
+        (None, {"fields": (
+            utc("happened_at", "Happened"), "event", "tenant", "show_actor", "address", "show_object",
+        )}),
+        ("Before and after", {"fields": ("difference",)}),
+        ("Details", {"fields": ("further",)}),
+        ("Place in the chain", {"fields": (utc("created_at", "Chained"), "sequence", "digest")}),
+    )  # fmt: skip
+    readonly_fields = ("show_actor", "show_object", "difference", "further")
+    object_actions = ("reveal",)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return AuditChangeList
+
+    def has_read_text_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Prompts and answers are for owners, whose reading them is an event itself."""
+        return operator_of(request).role == Role.OWNER
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
+        if self.has_read_text_permission(request):
+            context["object_actions"] = self.offered_actions(kwargs["obj"])
+        return super().render_change_form(request, context, **kwargs)
+
+    @display(description="Time, UTC")
+    def when(self, row: AuditEvent) -> str:
+        return f"{row.happened_at:%Y-%m-%d %H:%M:%S}"
+
+    @display(
+        description="Event",
+        label={"completed": "success", "blocked": "warning", "failed": "danger", "refused": "danger", "other": "info"},
+    )
+    def show_event(self, row: AuditEvent) -> tuple[str, str]:
+        verb = row.event.rpartition(".")[2].removeprefix("login_")
+        return verb if verb in ("completed", "blocked", "failed", "refused") else "other", row.event.replace("_", " ")
+
+    @display(description="Who")
+    def who(self, row: AuditEvent) -> SafeString:
+        return two_lines(row.actor or "-", row.get_actor_kind_display().lower())
+
+    @display(description="What")
+    def what(self, row: AuditEvent) -> SafeString:
+        return two_lines(row.object_name or row.object_id or "-", f"{row.object_type.replace('_', ' ')}")
+
+    @display(description="Whose")
+    def tenant_name(self, row: AuditEvent) -> str:
+        return row.tenant.name if row.tenant else "the platform's"
+
+    @display(description="Place")
+    def place(self, row: AuditEvent) -> SafeString:
+        return number(two_lines(f"{row.sequence:,}", row.digest[:12]))
+
+    @display(description="Who")
+    def show_actor(self, row: AuditEvent) -> str:
+        name = f" {row.actor} (id {row.actor_id})" if row.actor_id else f" {row.actor}".rstrip()
+        return f"{row.get_actor_kind_display()}{name}"
+
+    @display(description="What")
+    def show_object(self, row: AuditEvent) -> SafeString | str:
+        words = f"{row.object_type.replace('_', ' ')} {row.object_name or ''} (id {row.object_id})"
+        url = _page_of(row)
+        return format_html('<a class="link" href="{}">{}</a>', url, words) if url else words
+
+    @display(description="Fields")
+    def difference(self, row: AuditEvent) -> SafeString:
+        details = row.details
+        before, after = (details.get(side) or {} for side in ("before", "after"))
+        names = list(dict.fromkeys([*before, *after]))
+        if not names:
+            return format_html('<span class="remark">{}</span>', "No field of it changed.")
+        lines = format_html_join(
+            "",
+            "<tr><th>{}</th><td>{}</td><td>{}</td></tr>",
+            ((name, _cell(name, before), _cell(name, after)) for name in names),
+        )
+        head = SafeString('<tr><th></th><th scope="col">before</th><th scope="col">after</th></tr>')
+        return format_html('<table class="standings">{}{}</table>', head, lines)
+
+    @display(description="Facts")
+    def further(self, row: AuditEvent) -> SafeString:
+        facts = [(name, value) for name, value in row.details.items() if name not in ("before", "after")]
+        if not facts:
+            return format_html('<span class="remark">{}</span>', "None besides.")
+        return format_html(
+            '<table class="standings">{}</table>', format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", facts)
+        )
+
+    @operator_action(
+        label="Show prompt and answer",
+        done="Text read",
+        question="Your reading it is written down, with the reason you give.",
+        permission="read_text",
+        refusals=(TextGoneError,),
+        offered=lambda event: bool(event.details.get("text_sha256")),
+    )
+    def reveal(self, event: AuditEvent, *, by: Operator, reason: str) -> tuple[str, str]:
+        kept = KeptText.objects.filter(tenant=event.tenant_id, request_id=event.object_id)
+        told = str(event.details.get("text_sha256", ""))
+        for row in kept:
+            if hmac.compare_digest(digest_of(row.request, row.answer), told):
+                try:
+                    return read(row)
+                except SealError as error:
+                    raise TextGoneError(f"The text {error}") from error
+        raise TextGoneError(
+            "A text is there, but it is not the one of this event." if kept else "Its days are over: it was deleted."
+        )
+
+    def response_action(self, request: HttpRequest, obj: models.Model, *, result: Any) -> HttpResponse | None:
+        """The text, in the answer to the POST that asked for it and nowhere else."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Prompt and answer",
+            "opts": self.opts,
+            "object": obj,
+            "request_text": result[0],
+            "answer_text": result[1],
+        }
+        return TemplateResponse(request, "admin/audit/text.html", context, headers={"Cache-Control": "no-store"})
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
+    ) -> tuple[QuerySet[AuditEvent], bool]:
+        """Exactly: what contains a text cannot be looked up in any index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        return queryset.filter(Q(event=term) | Q(actor=term) | Q(object_id=term) | Q(object_name=term)), False
+
+
+def _cell(name: str, side: dict[str, Any]) -> SafeString | str:
+    if name not in side:
+        return format_html('<span class="remark">{}</span>', "not there")
+    text = "empty" if side[name] in (None, "", []) else str(side[name])
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+
+
+def _page_of(row: AuditEvent) -> str | None:
+    """The page of what it happened to; a call's is found by its id."""
+    if row.object_type == REQUEST:
+        return f"{reverse('admin:gateway_requestrecord_changelist')}?q={row.object_id}"
+    for model in admin.site._registry:
+        if type_name(model) == row.object_type:
+            name = model._meta.label_lower.replace(".", "_")
+            try:
+                return reverse(f"admin:{name}_change", args=[row.object_id]) if row.object_id else None
+            except NoReverseMatch:
+                return None
+    return None

@@ -1,0 +1,1 @@
+"""How each deployment is doing, known to every process: circuit breakers, cooldowns, refused credentials, latency."""
