@@ -4,6 +4,7 @@
 from tests import engines
 
 # isort: split
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,12 @@ from django.db import connection, connections
 from xdist import is_xdist_controller
 
 pytest_plugins = ["tests.fakes.fixtures"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from django.db import transaction
+
 from billing.services import read_rates, set_price
 from providers.credentials import store_credential
 from providers.models import Deployment, GroupMember, Lifecycle, Model, ModelGroup, Provider
@@ -43,6 +45,7 @@ def make_provider(base_url: str, *, secret: str = "", kind: str = "openai_compat
     return provider
 
 
+@transaction.atomic
 def make_model(
     *providers: Provider,
     name: str = "",

@@ -13,19 +13,25 @@ from django.db.models import Model as DjangoModel
 from django.urls import URLPattern, URLResolver, reverse
 
 from billing.models import BudgetOverride
-from providers.models import GroupMember, LifecycleChange
+from providers.models import GroupMember, LifecycleChange, ProviderHealth
 from tenants.models import Role
 from tests.admin.conftest import LogIn
-from tests.admin.seeding import SHOWN, Seeded
+from tests.admin.seeding import NOT_ADDED, RECORDS, SHOWN, Seeded
 
 SITE_PAGES = {
     "index": (), "password_change": (), "password_change_done": (), "jsi18n": (), "search": (),
     "app_list": ("tenants",),
 }  # fmt: skip
-DELETABLE = {"provider", "credential", "modelgroup", "agenttype", "ratelimit"}
-OWNERS_ONLY = {"operator", "credential"}
-LEDGER = {"attempt", "usagerecord", "budgetwindow", "budgetalert"}
-LOOKING = {"changelist", "change", "history"}
+DELETABLE = {
+    "schematype", "provider", "credential", "modelgroup", "agenttype", "ratelimit", "offeredmodel", "hookbinding",
+    "cacherule",
+}  # fmt: skip
+OWNERS_ONLY = {"operator", "credential", "markup"}
+ONLY_ADDED = {"price", "markup", "reconciliationrun"}
+FILES = {"csv", "xlsx", "pdf"}
+LOOKING = {"changelist", "change", "history"} | FILES
+STATEMENT_ACTIONS = {"refresh": Role.OPERATOR, "issue": Role.OWNER, "lock": Role.OWNER, "credit": Role.OWNER}
+"""And the least role that takes it."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,22 @@ class Page:
         return self.kind in LOOKING or self._is_changed_by(role)
 
     def takes_post_of(self, role: str) -> bool:
-        return self.kind not in ("changelist", "history") and self._is_changed_by(role)
+        return self.kind not in {"changelist", "history"} | FILES and self._is_changed_by(role)
 
     def _is_changed_by(self, role: str) -> bool:
-        if role == Role.VIEWER or self.model in LEDGER:
+        if self.kind in {"adjust", "reveal"}:
+            return role == Role.OWNER
+        if role == Role.VIEWER or (self.model in RECORDS and self.kind not in ("replay", "remove")):
             return False
+        if self.model == "statement":
+            return STATEMENT_ACTIONS.get(self.kind) in (Role.OPERATOR, role)
         if role == Role.OPERATOR and (self.model in OWNERS_ONLY or self.kind == "delete"):
             return False
         if self.kind == "delete":
             return self.model in DELETABLE
-        return (self.model, self.kind) != ("price", "change")
+        if self.kind == "add":
+            return self.model not in NOT_ADDED
+        return self.kind != "change" or self.model not in ONLY_ADDED
 
 
 def model_pages(seeded: Seeded) -> Iterator[Page]:
@@ -72,7 +84,14 @@ def model_pages(seeded: Seeded) -> Iterator[Page]:
 
 def everything() -> dict[str, list[Any]]:
     """All rows an operator could change, sessions and the time of the last login aside."""
-    tables: tuple[type[DjangoModel], ...] = (*SHOWN, BudgetOverride, GroupMember, LifecycleChange, LogEntry)
+    tables: tuple[type[DjangoModel], ...] = (
+        *SHOWN,
+        BudgetOverride,
+        GroupMember,
+        LifecycleChange,
+        ProviderHealth,
+        LogEntry,
+    )
     return {table._meta.label: list(table._default_manager.order_by("pk").values()) for table in tables}
 
 

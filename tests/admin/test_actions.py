@@ -90,7 +90,13 @@ def test_a_tenant_is_suspended_and_resumed(operator: Client, seeded: Seeded) -> 
 
 
 def test_a_tenants_status_is_not_a_field(owner: Client, seeded: Seeded) -> None:
-    fields = {"name": "first-tenant", "timezone": "UTC", "currency": "USD", "status": "suspended"}
+    fields = {
+        "name": "first-tenant",
+        "timezone": "UTC",
+        "currency": "USD",
+        "keep_text_days": "0",
+        "status": "suspended",
+    }
     inline = {"projects-TOTAL_FORMS": "0", "projects-INITIAL_FORMS": "0"}
     response = owner.post(reverse("admin:tenants_tenant_change", args=[seeded.tenant.pk]), {**fields, **inline})
     assert response.status_code == 302

@@ -129,7 +129,13 @@ def test_the_price_preview_follows_the_typing_and_keys_reach_every_action(chromi
         page.wait_for_selector("text=Give at least one price")
         page.fill("[name=input]", "15")
         page.fill("[name=output]", "60")
-        page.wait_for_selector("text=will cost 0.045 USD (now 0.00045 USD)")
+        page.wait_for_selector(".price-preview >> text=0.045")
+        assert "0.00045" in page.locator(".price-preview").inner_text(), "what it costs now"
+        page.fill("[name=quoted_tiers]", "- {name: night, utc: 16:30-00:30, prices: {input: 5}}")
+        page.wait_for_selector(".price-preview >> text=night: 16:30-00:30 UTC >> nth=0")
+        page.fill("[name=input]", "0.00015")
+        page.click("[name=_save]")
+        page.wait_for_selector("text=did you mean 0.15 per million")
         assert "csrfmiddlewaretoken" not in page.url
 
         page.goto(f"{origin}/admin/providers/model/{model.pk}/change/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -146,6 +147,8 @@ def test_only_who_sees_to_a_key_says_where_it_is_sent(operator: Client, owner: C
     provider = make_provider("https://api.example.com/v1", secret=SECRET, allow_private_network=False)
     page = reverse("admin:providers_provider_change", args=[provider.pk])
     fields = {"name": provider.name, "kind": provider.kind, "base_url": "https://thief.example/v1", "enabled": "on"}
+    inlines = re.findall(r'name="(\w+)-TOTAL_FORMS"', operator.get(page).content.decode())
+    fields |= {f"{inline}-{name}_FORMS": "0" for inline in inlines for name in ("TOTAL", "INITIAL")}
     assert operator.post(page, fields).status_code == 302
     provider.refresh_from_db()
     assert provider.base_url == "https://api.example.com/v1"

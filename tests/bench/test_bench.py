@@ -9,16 +9,18 @@ import pytest
 
 from bench import native
 from bench.check import check_answer
+from bench.decoders import least_seconds
 from bench.document import replace_figures
 from bench.errors import BenchError
 from bench.load import Latency, LoadGenerator, LoadResult, Shape, Target
 from bench.measure import Bench, Hold, Round
 from bench.plan import CPU_CONNECTIONS, LATENCY_CONNECTIONS, THROUGHPUT_CONNECTIONS, Results, Settings
-from bench.private_gateway import configuration
+from bench.private_gateway import SPEECH_MODEL, configuration
 from bench.processes import cpu_seconds, resident_bytes
 from bench.report import render
 from bench.servers import mock_provider
 from bench.workloads import HELD_STREAM, WORKLOADS, Workload
+from providers.registry import ADAPTERS
 
 needs_compiler = pytest.mark.skipif(native.find_compiler() is None, reason="no C compiler")
 GOOD_LATENCY = Latency(p50=1.0, p95=1.0, p99=1.0, max=1.0)
@@ -146,7 +148,7 @@ def test_no_compiler_is_said_clearly(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_every_model_that_is_asked_for_is_configured_and_approved() -> None:
     configured = configuration("http://127.0.0.1:18080")
-    asked = {workload.body["model"] for workload in (*WORKLOADS.values(), HELD_STREAM)}
+    asked = {workload.body["model"] for workload in (*WORKLOADS.values(), HELD_STREAM)} | {SPEECH_MODEL}
     assert {model["name"] for model in configured["models"]} == asked
     assert set(configured["tenants"][0]["approved"]) == asked
 
@@ -225,3 +227,8 @@ def test_a_set_rate_is_kept_and_waiting_counts(generator: LoadGenerator, provide
     late = generator.run(provider, WORKLOADS["paced"], shape=Shape(connections=1, seconds=1.5, rate=20))
     assert late.errors == 0 and late.ok <= 5
     assert late.total and late.total.max > 600
+
+
+def test_every_adapters_stream_is_decoded() -> None:
+    least = least_seconds(rounds=1)
+    assert set(least) <= set(ADAPTERS) and all(seconds >= 0 for seconds in least.values())

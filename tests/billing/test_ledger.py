@@ -13,10 +13,13 @@ import pytest
 from django.conf import settings
 from django.db import ProgrammingError, transaction
 
+from billing.budgets import Hold
 from billing.entries import Reservation, Settlement, Void, new_attempt_id
 from billing.errors import LedgerUnavailableError
 from billing.ledger import Ledger
-from billing.models import Attempt, UsageRecord
+from billing.models import Attempt, Budget, UsageRecord
+from billing.verification import verify
+from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,7 +44,7 @@ def reservation(attempt_id: str, **changes: Any) -> Reservation:
 def settlement(attempt_id: str, **changes: Any) -> Settlement:
     row = Settlement(
         attempt_id=attempt_id,
-        created_at=NOW,
+        started_at=NOW,
         request_id="r-1",
         tenant_id=1,
         project_id=None,
@@ -128,8 +131,8 @@ def test_a_charge_for_no_attempt_changes_nothing() -> None:
 
 
 def test_a_row_that_cannot_be_stored_does_not_take_its_batch_along() -> None:
-    """PostgreSQL refuses NUL in jsonb text; the rows beside it must pass."""
-    good, bad = new_attempt_id(), new_attempt_id()
+    """PostgreSQL refuses NUL in jsonb text; the rows beside it must pass, and what a provider said costs no charge."""
+    good, bad, worse = (new_attempt_id() for _ in range(3))
 
     async def work(ledger: Ledger) -> None:
         outcomes = await asyncio.gather(
@@ -139,14 +142,17 @@ def test_a_row_that_cannot_be_stored_does_not_take_its_batch_along() -> None:
         )
         assert outcomes[0] is None and isinstance(outcomes[1], LedgerUnavailableError)
         await ledger.reserve(reservation(bad))
+        await ledger.reserve(reservation(worse))
         poisoned = settlement(bad, provider_usage=msgspec.Raw(b'{"x": "\\u0000"}'))
-        written, refused = await asyncio.gather(
-            ledger.settle(settlement(good)), ledger.settle(poisoned), return_exceptions=True
+        hopeless = settlement(worse, user="a\0b")
+        outcomes = await asyncio.gather(
+            *(ledger.settle(row) for row in (settlement(good), poisoned, hopeless)), return_exceptions=True
         )
-        assert written is None and refused is not None
+        assert outcomes[:2] == [None, None] and outcomes[2] is not None
 
     drive(work)
-    assert UsageRecord.objects.count() == 1
+    kept = {record.attempt_id.hex: record.provider_usage for record in UsageRecord.objects.all()}
+    assert kept == {good: {"prompt_tokens": 10}, bad: {"unstorable": True}}
 
 
 def test_connections_that_are_cut_are_opened_again() -> None:
@@ -195,3 +201,16 @@ def test_attempt_ids_are_uuids_in_order_of_time() -> None:
     assert len(set(ids)) == 1000
     assert all(text[12] == "7" and text[16] in "89ab" and len(text) == 32 for text in ids)
     assert [text[:12] for text in ids] == sorted(text[:12] for text in ids)
+
+
+def test_a_soft_budget_made_hard_still_balances() -> None:
+    """What went over it while it was soft is no breach of the cap it is now."""
+    budget = Budget.objects.create(tenant=factories.make_tenant(), limit_nano_usd=10, hard=False)
+    hold = Hold(budget_id=budget.pk, subject="", starts_at=NOW, ends_at=None)
+
+    async def work(ledger: Ledger) -> None:
+        await ledger.reserve(reservation(new_attempt_id(), fixed_nano_usd=50, max_output_tokens=0, holds=[hold]))
+
+    drive(work)
+    Budget.objects.filter(pk=budget.pk).update(hard=True)
+    assert [finding for finding in verify() if finding.breaches] == []

@@ -23,9 +23,10 @@ from billing.budgets import Hold
 from billing.entries import Settlement, Void, new_attempt_id
 from billing.flight_recorder import Dispatch, Flight, FlightRecorder, read_flights
 from billing.ledger import Ledger
-from billing.models import Attempt, Budget, BudgetWindow, GatewayProcess, UsageRecord
+from billing.models import Adjustment, Attempt, Budget, BudgetWindow, GatewayProcess, UsageRecord
 from billing.pricing import PriceVersion
 from billing.recovery import ending_of
+from billing.tiers import make_tier
 from tests import factories
 from tests.billing.test_ledger import reservation, settlement
 
@@ -46,11 +47,9 @@ PRICES = {3: PriceVersion(3, dt.datetime(2026, 1, 1, tzinfo=dt.UTC), {"input": 1
 
 
 def attempt(**fields: Any) -> Attempt:
-    row = {"tenant_id": 1, "api_key_id": 2, "deployment_id": 3, "operation": "chat", "model_name": "m"}
-    now = dt.datetime.now(dt.UTC)
-    return Attempt(
-        id=uuid.UUID(new_attempt_id()), request_id="r", provider_name="p", created_at=now, **{**row, **fields}
-    )
+    row: dict[str, Any] = {"tenant_id": 1, "api_key_id": 2, "deployment_id": 3, "operation": "chat", "model_name": "m"}
+    row["created_at"] = dt.datetime.now(dt.UTC)
+    return Attempt(id=uuid.UUID(new_attempt_id()), request_id="r", provider_name="p", **{**row, **fields})
 
 
 # The rule ----------------------------------------------------------------------------------------------------------
@@ -71,7 +70,23 @@ def test_a_dispatched_call_pays_what_was_counted(output_bytes: int, output_token
     assert end.units == {"input": 100, "requests": 1} | ({"output": output_tokens} if output_tokens else {})
     assert end.cost_nano_usd == 100 + 2 * output_tokens + 5
     assert (end.project_id, end.user, end.requested_model, end.stream) == (7, "u", "asked", True)
-    assert (end.created_at, end.tenant_id, end.api_key_id) == (row.created_at, 1, 2)
+    assert (end.started_at, end.tenant_id, end.api_key_id) == (row.created_at, 1, 2)
+
+
+def test_a_dispatched_call_pays_in_the_tier_it_asked_for_when_it_began() -> None:
+    tiers = (
+        make_tier("night flex", rates={"input": 10}, above_input_tokens=None, service_tier="flex", utc="22:00-02:00"),
+        make_tier("long", rates={"input": 70_000}, above_input_tokens=99, service_tier="", utc=""),
+    )
+    prices = {3: PriceVersion(3, PRICES[3].valid_from, PRICES[3].rates, tiers)}
+    night = dt.datetime(2026, 11, 21, 23, 30, tzinfo=dt.UTC)
+    asked = msgspec.structs.replace(DISPATCH, service_tier="flex")
+    costs = []
+    for dispatch, began in ((asked, night), (asked, night.replace(hour=12)), (DISPATCH, night)):
+        end = ending_of(attempt(created_at=began), Flight(dispatch, 0), prices=prices)
+        assert isinstance(end, Settlement) and end.units["input"] == 100
+        costs.append((end.units["tier"], end.cost_nano_usd))
+    assert costs == [(1, 1 + 5), (2, 7_000 + 5), (2, 7_000 + 5)]
 
 
 def test_a_call_that_was_not_dispatched_costs_nothing() -> None:
@@ -79,7 +94,11 @@ def test_a_call_that_was_not_dispatched_costs_nothing() -> None:
     assert ending_of(row, Flight(), prices={}) == Void(attempt_id=row.id.hex, failure="process_died")
 
 
-@pytest.mark.parametrize("flight", [None, Flight(None, 50)], ids=["no file", "the dispatch mark is lost"])
+@pytest.mark.parametrize(
+    "flight",
+    [None, Flight(None, 50), Flight(None, 0), Flight(DISPATCH)],
+    ids=["no file", "the dispatch mark is lost", "and nothing said", "no sign of an answer"],
+)
 def test_without_evidence_the_tenant_pays_nothing(flight: Flight | None) -> None:
     end = ending_of(attempt(), flight, prices={})
     assert isinstance(end, Settlement) and (end.usage_source, end.cost_nano_usd, end.units) == ("unknown", 0, {})
@@ -112,7 +131,7 @@ def test_marks_are_read_back(recorder: FlightRecorder) -> None:
     recorder.voided(Void(attempt_id=voided, failure="timeout"))
     found = flights_of(recorder, *ids)
     assert found[:2] == [Flight(DISPATCH), Flight(DISPATCH, 50)] and found[4] == Flight(), "and none for one not asked"
-    assert found[3] == Flight(DISPATCH, 0, Void(attempt_id=voided, failure="timeout"))
+    assert found[3] == Flight(DISPATCH, None, Void(attempt_id=voided, failure="timeout"))
     assert found[2] is not None and isinstance(found[2].end, Settlement)
     one_line = msgspec.structs.replace(charge, provider_usage=msgspec.Raw(b'{  "prompt_tokens": 10 }'))
     assert msgspec.json.encode(found[2].end) == msgspec.json.encode(one_line), "to the last field"
@@ -134,6 +153,18 @@ def test_a_line_cut_short_is_skipped(recorder: FlightRecorder) -> None:
     for cut in range(1, last):
         recorder.path.write_bytes(content[:-cut])
         assert flights_of(recorder, attempt_id) == [Flight(DISPATCH)], f"cut by {cut}"
+
+
+def test_marks_of_an_earlier_run_of_the_machine_prove_only_what_they_say(
+    recorder: FlightRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine may have taken the newest lines: what is not there may have been."""
+    asked, begun = new_attempt_id(), new_attempt_id()
+    recorder.begin(begun)
+    recorder.dispatched(asked, DISPATCH)
+    assert flights_of(recorder, asked, begun) == [Flight(DISPATCH), Flight()], "the control: no mark, not dispatched"
+    monkeypatch.setattr(flight_recorder, "_this_run", lambda: b" another\n")
+    assert flights_of(recorder, asked, begun) == [Flight(DISPATCH), None]
 
 
 def test_only_what_is_open_is_kept_when_the_file_grows(
@@ -251,12 +282,13 @@ class TestSweep:
         assert "at most 0.0000008 USD" in said.getvalue() and "The books balance." in said.getvalue()
 
     def test_a_charge_the_database_refuses_does_not_stop_the_others(self, recorder: FlightRecorder) -> None:
-        good, bad = new_attempt_id(), new_attempt_id()
-        reserve(recorder, good, bad)
+        good, bad, worse = ids = [new_attempt_id() for _ in range(3)]
+        reserve(recorder, *ids)
         recorder.settled(settlement(good))
         recorder.settled(settlement(bad, provider_usage=msgspec.Raw(b'{"x": "\\u0000"}')))
+        recorder.settled(settlement(worse, user="a\0b"))
         silence(recorder, DEAD_AFTER + 1)
-        assert swept(recorder) == {"provider_final": 1, "unknown": 1}
+        assert swept(recorder) == {"provider_final": 2, "unknown": 1}
         assert not Attempt.objects.filter(state="open").exists()
 
     def test_more_than_a_batch(self, recorder: FlightRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,12 +305,12 @@ class TestSweep:
             assert swept(recorder) == {}
         assert swept(recorder) == {"voided": 1}
 
-    def test_a_late_end_changes_nothing(self, recorder: FlightRecorder) -> None:
+    def test_a_late_end_is_posted_as_a_correction(self, recorder: FlightRecorder) -> None:
         attempt_id = new_attempt_id()
         reserve(recorder, attempt_id)
         recorder.dispatched(attempt_id, DISPATCH)
         silence(recorder, DEAD_AFTER + 1)
-        assert swept(recorder) == {"local_count": 1}
+        assert swept(recorder) == {"unknown": 1}
 
         async def main() -> None:
             late = Ledger(settings.DATABASE_CONNINFO, recorder)
@@ -286,7 +318,11 @@ class TestSweep:
             await late.close()
 
         asyncio.run(main())
-        assert UsageRecord.objects.get().usage_source == "local_count"
+        charge = UsageRecord.objects.get()
+        assert charge.usage_source == "unknown"
+        correction = Adjustment.objects.get()
+        assert (correction.kind, correction.attempt_id.hex) == ("correction", attempt_id)
+        assert charge.cost_nano_usd + correction.amount_nano_usd == 4_500
         assert attempt_id not in recorder.open_attempts
 
     def test_dead_processes_are_forgotten_and_old_files_removed(self, recorder: FlightRecorder) -> None:

@@ -70,4 +70,4 @@ def apply(db: None, tmp_path: Path) -> Apply:
 
 def nothing(report: dict[str, Any]) -> bool:
     """Whether a report says that nothing was done."""
-    return report == {"created": [], "changed": [], "pruned": [], "keys": []}
+    return report == {"created": [], "changed": [], "pruned": [], "keys": [], "webhook_secrets": []}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
@@ -109,6 +109,19 @@ def test_applying_an_export_changes_nothing(apply: Apply, small: dict[str, Any],
     assert exported(json=as_json) == text
 
 
+def test_what_is_done_when_a_client_leaves_comes_back(apply: Apply, small: dict[str, Any]) -> None:
+    small["providers"][0]["on_disconnect"] = "drain"
+    apply(small)
+    assert Provider.objects.get().on_disconnect == "drain"
+    assert yaml.safe_load(exported())["providers"][0]["on_disconnect"] == "drain"
+    del small["providers"][0]["on_disconnect"]
+    apply(small)
+    assert Provider.objects.get().on_disconnect == "", "as its kind does"
+    small["providers"][0]["on_disconnect"] = "wait"
+    with pytest.raises(CommandError, match="'wait' is not known here"):
+        apply(small)
+
+
 def test_another_database_gets_the_same_with_new_keys(apply: Apply) -> None:
     with transaction.atomic():
         apply(SMALL)
@@ -152,6 +165,27 @@ BUDGETS = st.fixed_dictionaries(
         "enabled": st.booleans(),
     },
 )
+TIERS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": NAMES,
+            "service_tier": st.sampled_from(["flex", "priority", "batch"]),
+            "prices": st.dictionaries(st.sampled_from(UNITS), PRICES, min_size=1),
+        },
+        optional={"utc": st.sampled_from(["16:30-00:30", "01:00-04:00"])},
+    ),
+    max_size=3,
+    unique_by=(lambda tier: tier["name"], lambda tier: tier["service_tier"]),
+)
+
+
+def priced(model: dict[str, Any]) -> dict[str, Any]:
+    """Examples share a database and their prices are random: say that they are meant."""
+    if "prices" in model:
+        return {**model, "confirm_prices": list(UNITS)}
+    return {key: value for key, value in model.items() if key != "price_tiers"}
+
+
 DOCUMENTS = st.fixed_dictionaries(
     {
         "models": st.lists(
@@ -164,8 +198,9 @@ DOCUMENTS = st.fixed_dictionaries(
                 optional={
                     "context_window": st.integers(1, 2**31 - 1),
                     "prices": st.dictionaries(st.sampled_from(UNITS), PRICES, min_size=1),
+                    "price_tiers": TIERS,
                 },
-            ),
+            ).map(priced),
             max_size=3,
             unique_by=lambda model: model["name"],
         ),

@@ -19,6 +19,7 @@ from tests.configuration.conftest import SMALL, Apply
 KEY = "tenants: [{name: a, keys: [{name: k, %s}]}]"
 BUDGET = "tenants: [{name: a, budgets: [{%s}]}]"
 MODEL = "models: [{name: m, capabilities: [chat], %s}]"
+TIER = "models: [{name: m, capabilities: [chat], prices: {input: 1}, price_tiers: [{%s}]}]"
 DEPLOYMENT = "models: [{name: m, capabilities: [chat], deployments: [{provider: %s}]}]"
 PROVIDER = "providers: [{name: p, kind: openai, %s}]"
 
@@ -67,6 +68,21 @@ FIELDS = [
     (MODEL % "prices: {input: -1}", "models[0].prices.input: '-1' is not a price: it must be zero or more."),
     (MODEL % "prices: {input: 1e6}", "models[0].prices.input: 1e6 USD per million units is beyond 100000"),
     (MODEL % "prices: {}", "models[0].prices: name at least one unit"),
+    (MODEL % "price_tiers: []", "models[0].price_tiers: this goes with prices"),
+    (MODEL % "confirm_prices: [input]", "models[0].confirm_prices: this goes with prices"),
+    (TIER % "name: t, prices: {input: 2}", "price_tiers[0]: tier t: give a condition"),
+    (TIER % "name: t, utc: 8-9, prices: {input: 2}", "price_tiers[0]: '8-9' is not a time of day"),
+    (TIER % "name: t, utc: 08:00-09:00", "price_tiers[0]: the key 'prices' is missing."),
+    (TIER % "name: t, utc: 08:00-09:00, prices: {input: NaN}", "price_tiers[0].prices.input: 'NaN' is not a price"),
+    (
+        TIER % "name: t, service_tier: auto, prices: {input: 2}",
+        "tier t: the service tier 'auto' is charged at the base",
+    ),
+    (TIER % "name: t, above_input_tokens: many, prices: {input: 2}", "[0].above_input_tokens: write a whole number"),
+    (
+        TIER % "name: a, service_tier: f, prices: {input: 2}}, {name: b, service_tier: f, prices: {input: 3}",
+        "price_tiers[1]: tier b: it can never win, because a stands before it",
+    ),
     (MODEL % "lifecycle: aproved", "models[0].lifecycle: 'aproved' is not known here; did you mean 'approved'?"),
     (MODEL % "deployments: [{provider: p}]", "models[0].deployments[0]: the key 'upstream_model' is missing."),
     (
@@ -78,9 +94,13 @@ FIELDS = [
         "models:\n- {name: m, capabilities: [chat]}\n- {name: m, capabilities: [chat]}",
         "line 3, models[1].name: 'm' stands",
     ),
-    ("groups: [{name: g, strategy: random}]", "groups[0].strategy: 'random' is not known here; there is priority."),
+    (
+        "groups: [{name: g, strategy: random}]",
+        "groups[0].strategy: 'random' is not known here; there is least_busy, ",
+    ),
     ("groups: [{name: g, members: [a, a]}]", "groups[0].members[1]: 'a' stands here twice, first in line 1."),
     ("tenants: [{name: a, limits: {rpm: .nan}}]", "tenants[0].limits.rpm: write a whole number"),
+    ("tenants: [{name: a, limits: {tpm: 1e6}}]", "tenants[0].limits.tpm: write a whole number"),
     ("tenants: [{name: a, limits: {rmp: 1}}]", "tenants[0].limits.rmp: the key 'rmp' is not known here; did you mean"),
     ("tenants: [{name: a, limits: {}}]", "tenants[0].limits: set at least one of rpm"),
     ("tenants: [{name: a, limits: [{scope: model, rpm: 1}]}]", "tenants[0].limits[0].scope: 'model' is not known"),
@@ -114,6 +134,8 @@ ROWS = [
     (MODEL % "context_window: 99999999999", "models[0].context_window: Ensure this value is less than or equal to"),
     ("tenants: [{name: a, limits: {rpm: 0}}]", "tenants[0].limits.rpm: Ensure this value is greater than or equal to"),
     ("tenants: [{name: a, limits: {rpm: -1}}]", "tenants[0].limits.rpm: Ensure this value is greater than or equal to"),
+    ("tenants: [{name: a, limits: {tpd: 100000000000}}]", "tenants[0].limits.tpd: Ensure this value is less than"),
+    (f"tenants: [{{name: a, limits: {{rpd: 1{'0' * 30}}}}}]", "tenants[0].limits.rpd: Ensure this value is less than"),
     ("tenants: [{name: a, limits: [{subject: x, rpm: 1}]}]", "tenants[0].limits[0].subject: A limit of the whole"),
     (MODEL % "lifecycle: proposed, successor: n", "successor: no model is called 'n'; there is large, m, small."),
     (MODEL % "max_output_tokens: 5", "models[0]: m has no enabled deployment: add one before approving it."),

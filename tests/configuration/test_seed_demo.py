@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
+from billing.public_prices import Place, public_price
 from billing.services import read_rates, set_price
-from gateway.demo import VENDORS
+from gateway.demo import VENDORS, ollama_url
 from gateway.demo_seed import seed_demo
 from providers.credentials import decrypt_secret
 from providers.models import (
@@ -35,6 +37,7 @@ from tests.factories import make_model
 
 URL = "http://127.0.0.1:5005/v1"
 GROUPS = {"high-reasoning", "fast-response", "cost-optimized"}
+MOCKS = {"mock-chat", "mock-embed", "mock-image", "mock-speech", "mock-transcribe"}
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +46,8 @@ def _fresh_folder(db: None, tmp_path: Path, settings: Any, monkeypatch: pytest.M
     # Django's own million rounds take a second each time, and these tests do not attack the password.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     for vendor in VENDORS:
-        monkeypatch.delenv(vendor.api_key_env, raising=False)
+        monkeypatch.delenv(vendor.environment_variable, raising=False)
+    settings.LLM_BACKEND = ""
 
 
 def members(group: str) -> list[str]:
@@ -70,7 +74,7 @@ def test_the_key_opens_the_demo(settings: Any) -> None:
     assert principal is not None
     assert principal.tenant_name == "demo"
     assert str(ApiKey.objects.get().project) == "demo/playground"
-    assert approved_names(principal.tenant_id) == {"mock-chat", "mock-embed", *GROUPS}
+    assert approved_names(principal.tenant_id) == {*MOCKS, *GROUPS}
     catalogue = load_catalogue()
     assert all(model.serves and model.deployments for model in catalogue.models.values())
     assert {name: group.members for name, group in catalogue.groups.items()} == dict.fromkeys(GROUPS, ("mock-chat",))
@@ -157,18 +161,11 @@ def test_a_vendor_with_a_key_is_registered_and_preferred(monkeypatch: pytest.Mon
     seed_demo(URL, 1)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-first-12345678")
     seed_demo(URL, 1)
-    assert members("high-reasoning") == ["gpt-4o", "mock-chat"]
-    assert members("fast-response") == members("cost-optimized") == ["gpt-4o-mini", "mock-chat"]
-    assert {"gpt-4o", "gpt-4o-mini"} <= approved_names(Tenant.objects.get().pk)
-    prices = {
-        model.name: model.prices.get().usd_per_million() for model in Model.objects.filter(name__startswith="gpt")
-    }
-    assert prices == {
-        "gpt-4o-mini": {"input": "0.15", "output": "0.6", "cache_read": "0.075"},
-        "gpt-4o": {"input": "2.5", "output": "10", "cache_read": "1.25"},
-    }
+    assert members("high-reasoning") == ["gpt-6.1-sol", "mock-chat"]
+    assert members("fast-response") == members("cost-optimized") == ["gpt-6-luna", "mock-chat"]
+    assert {"gpt-6.1-sol", "gpt-6-luna", "text-embedding-3-small"} <= approved_names(Tenant.objects.get().pk)
 
-    GroupMember.objects.filter(model__name="gpt-4o").delete()
+    GroupMember.objects.filter(model__name="gpt-6.1-sol").delete()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-second-12345678")
     seed_demo(URL, 1)
     assert decrypt_secret(Credential.objects.get()) == "sk-second-12345678"
@@ -176,10 +173,100 @@ def test_a_vendor_with_a_key_is_registered_and_preferred(monkeypatch: pytest.Mon
 
     monkeypatch.delenv("OPENAI_API_KEY")
     seed_demo(URL, 1)
-    assert members("fast-response") == ["gpt-4o-mini", "mock-chat"]
+    assert members("fast-response") == ["gpt-6-luna", "mock-chat"]
+
+
+def every_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for vendor in VENDORS:
+        monkeypatch.setenv(vendor.environment_variable, "10.0.0.7" if vendor.address_env else f"key-of-{vendor.name}")
+
+
+def test_the_chains_of_all_vendors(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_vendor(monkeypatch)
+    seed_demo(URL, 1)
+    assert {group: members(group) for group in GROUPS} == {
+        "high-reasoning": [
+            "claude-opus-5-5", "gpt-6.1-sol", "gemini-4-argon", "deepseek-flash", "llama3.2", "mock-chat"],
+        "fast-response": ["claude-haiku-5-5", "gpt-6-luna", "gemini-3.8-flash", "deepseek-flash", "mock-chat"],
+        "cost-optimized": [
+            "llama3.2", "claude-haiku-5-5", "deepseek-flash", "gpt-6-luna", "gemini-3.8-flash", "mock-chat"],
+    }  # fmt: skip
+    server = Provider.objects.get(name="ollama")
+    assert (server.base_url, server.allow_private_network) == ("http://10.0.0.7:11434", True)
+    assert not server.credentials.exists()
+    catalogue = load_catalogue()
+    assert all(model.serves and model.deployments for model in catalogue.models.values())
+    Provider.objects.filter(name="ollama").update(base_url="http://10.0.0.8:11434")
+    seed_demo(URL, 1)
+    assert Provider.objects.get(name="ollama").base_url == "http://10.0.0.8:11434"
+
+
+def test_prices_are_the_public_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_vendor(monkeypatch)
+    seed_demo(URL, 1)
+    now = timezone.now()
+    for vendor in VENDORS:
+        for model in vendor.models:
+            price = Model.objects.get(name=model.name).prices.get()
+            public = public_price([Place(vendor.kind, vendor.base_url, model.name)], now)
+            if vendor.address_env:
+                assert price.usd_per_million() == {"requests": "0"}
+            else:
+                assert public is not None, f"{model.name} is not in genai-prices"
+                assert (price.rates, len(price.tiers)) == (dict(public.rates), len(public.tiers))
+
+
+@pytest.mark.parametrize(
+    ("backend", "chain"), [("mock", ["mock-chat", "gpt-6-luna"]), ("api", ["gpt-6-luna", "mock-chat"])]
+)
+def test_what_the_groups_prefer(backend: str, chain: list[str], settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.LLM_BACKEND = backend
+    seed_demo(URL, 1)
+    assert members("fast-response") == ["mock-chat"]
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-first-12345678")
+    seed_demo(URL, 1)
+    assert members("fast-response") == chain
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11434"),
+        ("gpu.local:8080", "http://gpu.local:8080"),
+        ("0.0.0.0:11434", "http://127.0.0.1:11434"),
+        ("http://[::1]:9", "http://[::1]:9"),
+        ("https://ollama.example/api/", "https://ollama.example:443/api"),
+        (":9000", "http://127.0.0.1:9000"),
+    ],
+)
+def test_how_ollama_is_addressed(host: str, url: str) -> None:
+    assert ollama_url(host) == url
 
 
 def test_a_name_that_is_taken_is_said(db: None) -> None:
     ModelGroup.objects.create(name="mock-chat")
     with pytest.raises(CommandError, match=r"The demo does not fit what is in the database: .*A model group has this"):
         call_command("seed_demo", base_url=URL, pid=42)
+
+
+def test_the_cli_is_asked_first_where_it_is_wanted(settings: Any) -> None:
+    settings.LLM_BACKEND, settings.LLM_CLI_COMMAND = "cli", ("echo",)
+    seed_demo(URL, pid=1)
+    assert Provider.objects.get(kind="cli").base_url == "cli://pool"
+    assert all(members(group) == ["cli-chat", "mock-chat"] for group in GROUPS)
+    assert "cli-chat" in approved_names(Tenant.objects.get(name="demo").pk)
+
+
+def test_the_cli_comes_to_a_demo_that_is_there(settings: Any) -> None:
+    seed_demo(URL, pid=1)
+    assert members("fast-response") == ["mock-chat"] and not Provider.objects.filter(kind="cli").exists()
+    settings.LLM_BACKEND, settings.LLM_CLI_COMMAND = "cli", ("echo",)
+    seed_demo(URL, pid=1)
+    assert members("fast-response") == ["cli-chat", "mock-chat"]
+
+
+def test_the_cli_without_a_command_is_noted(settings: Any) -> None:
+    settings.LLM_BACKEND, settings.LLM_CLI_COMMAND = "cli", ()
+    access = seed_demo(URL, pid=1)
+    assert access.note is not None and "LLM_CLI_COMMAND" in access.note
+    assert not Provider.objects.filter(kind="cli").exists()

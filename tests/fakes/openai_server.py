@@ -14,86 +14,29 @@ import argparse
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 import orjson
 
 from tests.fakes.openai.app import OpenAIApplication
-from tests.fakes.openai.scripts import Rule, Script, ScriptBook
-from tests.fakes.records import Counters, Record, RequestLog
-from tests.fakes.serving import ThreadedServer, serve_until_signalled
+from tests.fakes.openai.scripts import Script, ScriptBook
+from tests.fakes.records import RequestLog
+from tests.fakes.server import FakeVendor
+from tests.fakes.serving import serve_until_signalled
 
 DEFAULT_API_KEY = "sk-fake-upstream-key-4242"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class FakeOpenAI:
-    """The server in a thread of this process, for the length of a `with` block, on a free loopback port."""
+class FakeOpenAI(FakeVendor):
+    """OpenAI."""
 
-    def __init__(self, *, api_key: str = DEFAULT_API_KEY) -> None:
-        self.api_key = api_key
-        self._scripts = ScriptBook()
-        self._log = RequestLog()
-        self._application = OpenAIApplication(api_key=api_key, log=self._log, scripts=self._scripts)
-        self._server = ThreadedServer(self._application.build())
-
-    def __enter__(self) -> Self:
-        self._server.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.__exit__(kind, error, trace)
-
-    @property
-    def base_url(self) -> str:
-        """What a client is given; ends in /v1."""
-        return f"http://127.0.0.1:{self._server.port}/v1"
-
-    def script(
-        self,
-        script: Script,
-        *,
-        model: str | None = None,
-        marker: str | None = None,
-        path: str | None = None,
-        times: int | None = 1,
-    ) -> None:
-        """Answer the next `times` (None: all) valid requests by `script`: those for `model`, with `marker` anywhere in
-        the body, on `path` (such as "/v1/embeddings"); any, when none is given. Scripts are used in order of adding.
-        """
-        self._scripts.add(Rule(script, model=model, marker=marker, path=path, times=times))
-
-    def release(self) -> None:
-        """Let the answers held now go on."""
-        self._server.loop.call_soon_threadsafe(self._application.release)
-
-    def reset(self) -> None:
-        """Forget scripts and records."""
-        self._scripts.clear()
-        self._log.clear()
-
-    @property
-    def records(self) -> list[Record]:
-        return self._log.records
-
-    @property
-    def counters(self) -> Counters:
-        return self._log.counters
-
-    def wait_until(self, condition: Callable[[list[Record]], bool], timeout_seconds: float = 5.0) -> list[Record]:
-        """See `RequestLog.wait_until`."""
-        return self._log.wait_until(condition, timeout_seconds)
-
-    def all_ended(self) -> list[Record]:
-        """Wait until at least one request came and none is under way; the records."""
-        return self.wait_until(lambda records: bool(records) and all(record.ended_at for record in records))
+    application_class = OpenAIApplication
+    default_api_key = DEFAULT_API_KEY
+    base_path = "/v1"
 
 
 @contextmanager

@@ -88,7 +88,9 @@ def test_client_that_leaves_in_the_middle_is_seen(fake_openai: FakeOpenAI, vendo
 
 
 def test_stopping_the_server_ends_held_answers_without_blaming_the_client() -> None:
-    with FakeOpenAI() as fake, contextlib.closing(socket.create_connection(("127.0.0.1", port_of(fake)))) as peer:
+    # the client stays until the server has stopped
+    with contextlib.ExitStack() as afterwards, FakeOpenAI() as fake:
+        peer = afterwards.enter_context(contextlib.closing(socket.create_connection(("127.0.0.1", port_of(fake)))))
         fake.script(Script(hold_before_headers=True))
         body = json.dumps({"model": "m", "messages": HELLO}).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {fake.api_key}\r\n"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from django.conf import settings
 from django.core.management import call_command
 
 from billing.models import Attempt, UsageRecord
+from gateway.health.board import KEY, SCRIPT
 from providers.models import Model
 from tenants.models import Tenant
 from tests import factories
+from tests.fakes.cli import cli_environment
 from tests.fakes.openai_server import FakeOpenAI
 from tests.live import LiveServer, until
 
@@ -35,7 +40,7 @@ class _Servers(dict[str, LiveServer]):
         self._folder = folder
 
     def __missing__(self, name: str) -> LiveServer:
-        self[name] = LiveServer(name, self._folder)
+        self[name] = LiveServer(name, self._folder, **cli_environment())
         return self[name]
 
 
@@ -56,7 +61,8 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Rows that other processes see, gone when the module is done."""
     with django_db_blocker.unblock():
         yield
-        call_command("flush", interactive=False, verbosity=0)
+        # Numbers are not given out again: servers and Redis remember what belonged to them.
+        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +129,35 @@ def seeded(committed: None, upstream: FakeOpenAI) -> Platform:
 
 @pytest.fixture
 def platform(seeded: Platform, upstream: FakeOpenAI) -> Platform:
-    """The seeded registry, with a fake provider that has forgotten earlier tests."""
+    """The seeded registry, with a fake provider that has forgotten how earlier tests went."""
     upstream.reset()
     return seeded
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_health(request: pytest.FixtureRequest) -> None:
+    """No deployment is distrusted for what earlier tests had it do."""
+    if not {"servers", "committed"}.isdisjoint(request.fixturenames):
+        forget_health(*request.getfixturevalue("servers").values())
+
+
+def forget_health(*running: LiveServer) -> None:
+    """Have these servers trust every deployment and credential again. They all know once they know of a mark."""
+    with redis.Redis.from_url(settings.REDIS_CONNECTION) as client:
+        fields = [field.decode() for field in client.hkeys(KEY)]
+        if not fields:
+            return
+        deployments = {field[2:] for field in fields if not field.startswith("k:")}
+        client.eval(SCRIPT, 1, KEY, "trust", *deployments)
+        for field in fields:
+            if field.startswith("k:"):
+                client.eval(SCRIPT, 1, KEY, "allow", field[2:])
+        mark = time.time_ns() // 1_000_000  # Lua counts up to 2^53
+        client.eval(SCRIPT, 1, KEY, "trip", mark, 60_000, 60_000, 1)
+        for server in running:
+            shown = f'llm_breaker_state{{deployment="{mark}"}} 1.0'
+            until(lambda shown=shown, server=server: shown in server.get("/metrics").text, what=shown)
+        client.delete(KEY)
 
 
 def wait_for_models(server: LiveServer, key: str, *names: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from fractions import Fraction
@@ -106,7 +107,8 @@ async def _drive(server: LiveServer, key: str, *, chat: str, embed: str) -> list
                 if kind == "usage":
                     body["stream_options"] = {"include_usage": True}
                 path = "embeddings" if kind == "embed" else "chat/completions"
-                async with session.post(f"{server.base_url}/{path}", json=body) as answer:
+                alone = {"x-gateway-batch": "off"}  # call for call: each is a line in the provider's log
+                async with session.post(f"{server.base_url}/{path}", json=body, headers=alone) as answer:
                     assert answer.status == 200, await answer.text()
                     ids.append(answer.headers["x-request-id"])
                     if kind == "leave":
@@ -226,19 +228,27 @@ def test_a_model_without_a_price_costs_nothing_known(
         {"prompt_tokens": "12", "completion_tokens": 1},
         {"prompt_tokens": 1.5, "completion_tokens": 1},
         {"total_tokens": 5},
+        {"prompt_tokens": 10, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 2}},
+        {"prompt_tokens": 10, "completion_tokens": 5 * 2 + 17},
+        {"prompt_tokens": 100_000, "completion_tokens": 1},
+        {"prompt_tokens": 10, "completion_tokens": 10**6, "completion_tokens_details": {"reasoning_tokens": 10**6}},
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_usage_that_cannot_be_true_is_not_believed(
+def test_usage_that_cannot_be_true_is_charged_by_the_bound(
     uvicorn: LiveServer, platform: Platform, upstream: FakeOpenAI, usage: dict[str, Any], stream: bool
 ) -> None:
-    upstream.script(Script(text="eight or so words in this short answer", usage=usage))
+    upstream.script(Script(text="a short answer", usage=usage))
+    platform.known_to(uvicorn, "fake-chat")
+    messages = [{"role": "user", "content": "x"}]
     with uvicorn.client(platform.key) as client:
-        body = {"model": "fake-chat", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+        body = {"model": "fake-chat", "messages": messages, "stream": stream, "max_tokens": 10}
         answer = client.post("/chat/completions", json=body)
     charge = platform.settled(answer.headers["x-request-id"])
-    assert charge.usage_source == "local_count"
-    assert charge.input_tokens > 0 and charge.output_tokens > 0 and charge.cost_nano_usd > 0
+    assert (charge.usage_source, charge.ending) == ("reserve_bound", "completed")
+    assert (charge.input_tokens, charge.output_tokens) == (len(json.dumps(messages, separators=(",", ":"))), 10)
+    assert charge.cost_nano_usd == oracle_nano_usd(charge.units) > 0
+    assert charge.provider_usage["quarantined"] and json.loads(charge.provider_usage["reported"]) == usage
 
 
 def test_a_stream_whose_provider_reports_nothing_still_ends_with_usage_when_asked(

@@ -45,7 +45,7 @@ def test_not_ready_without_redis(tmp_path: Path, platform: Platform) -> None:
 class _HealthyIsEnough(LiveServer):
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"{self.origin}/health", trust_env=False).status_code == 200
+            return self.get("/health").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -123,7 +123,7 @@ def test_the_admin_stands_beside_the_data_plane(server: LiveServer) -> None:
 
 
 def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, committed: None) -> None:
-    """Nothing is spent without the books, every refusal is an error object, and nobody has to restart anything."""
+    """Under a hard budget nothing is spent without the books, and nobody has to restart anything."""
     name = f"away_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     database = engines.create_database(name)
     document = {
@@ -136,7 +136,14 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, committed: Non
                 "deployments": [{"provider": "mock", "upstream_model": "m"}],
             }
         ],
-        "tenants": [{"name": "t", "approved": ["m"], "keys": [{"name": "warm"}, {"name": "cold"}]}],
+        "tenants": [
+            {
+                "name": "t",
+                "approved": ["m"],
+                "budgets": [{"scope": "tenant", "period": "month", "limit_usd": "1", "hard": True}],
+                "keys": [{"name": "warm"}, {"name": "cold"}],
+            }
+        ],
     }
     applied = subprocess.run(
         [sys.executable, "manage.py", "apply", "-", "--json"],
@@ -158,8 +165,8 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, committed: Non
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
                 )
                 refused = [client.post("/chat/completions", json=ask) for client in (warm, cold)]
-                health = httpx.get(f"{server.origin}/health", trust_env=False)
-                ready = httpx.get(f"{server.origin}/ready", trust_env=False)
+                health = server.get("/health")
+                ready = server.get("/ready")
                 administrator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             for answer in refused:
                 assert answer.status_code == 503 and answer.json()["error"]["code"] == "overloaded"
@@ -167,5 +174,22 @@ def test_a_database_that_goes_away_and_comes_back(tmp_path: Path, committed: Non
             assert health.status_code == 200 and ready.status_code == 503
             for client in (warm, cold):
                 until(lambda client=client: client.post("/chat/completions", json=ask).status_code == 200, what="calls")
+    finally:
+        server.stop()
+
+
+def test_a_database_that_hangs_holds_up_neither_health_nor_ready(tmp_path: Path, committed: None) -> None:
+    """It is the database that is away: whoever restarts processes that do not answer must leave this one alone."""
+    database = engines.create_database(f"hangs_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+    server = LiveServer("uvicorn", tmp_path, DATABASE_URL=database)
+    try:
+        with psycopg.connect(database) as holder:
+            holder.execute("LOCK tenants_configrevision, providers_provider IN ACCESS EXCLUSIVE MODE")
+            health = httpx.get(f"{server.origin}/health", trust_env=False, timeout=10)
+            ready = httpx.get(f"{server.origin}/ready", trust_env=False, timeout=10)
+        assert (health.status_code, ready.status_code) == (200, 503)
+        assert health.json()["backends"] == {"postgres": "unavailable", "redis": "ok"}
+        assert health.json()["providers"] is None
+        until(server.answers, what="being ready again")
     finally:
         server.stop()

@@ -119,6 +119,7 @@ def everybody_knows_four(redis_url: str) -> None:
 @pytest.fixture
 def ask(uvicorn: LiveServer, platform: Platform) -> Callable[..., httpx.Response]:
     def ask(key: str, **more: Any) -> httpx.Response:
+        platform.known_to(uvicorn)
         wait_for_models(uvicorn, key, platform.chat.name)
         with uvicorn.client(key) as client:
             return client.post("/chat/completions", json={"model": platform.chat.name, **BODY, **more})
@@ -215,8 +216,9 @@ def test_tokens_are_put_right_after_the_call(ask: Any, platform: Platform, upstr
 
 def test_a_failed_call_gives_its_tokens_back(ask: Any, platform: Platform, upstream: FakeOpenAI) -> None:
     _, key = limited(platform, tokens_per_minute=1000)
-    upstream.script(Script(status=500), times=1)
+    upstream.script(Script(status=500), times=None)
     assert ask(key, max_tokens=990).status_code == 502
+    upstream.reset()
     until(lambda: ask(key, max_tokens=900).status_code == 200, what="room for the next one")
 
 
@@ -231,8 +233,9 @@ def test_concurrency_is_given_back(ask: Any, uvicorn: LiveServer, platform: Plat
     until(lambda: held(tenant) == 0, what="release after an answer")
     assert ask(key, stream=True).status_code == 200
     until(lambda: held(tenant) == 0, what="release after a stream")
-    upstream.script(Script(status=500), times=1)
+    upstream.script(Script(status=500), times=None)
     assert ask(key).status_code == 502
+    upstream.reset()
     until(lambda: held(tenant) == 0, what="release after a failure")
     upstream.script(Script(pieces=("a", "b"), fault="hold", fault_after_events=2), times=1)
     body = {"model": platform.chat.name, "stream": True, **BODY}

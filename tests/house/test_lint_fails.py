@@ -65,12 +65,12 @@ def plant_long_file(tree: Path) -> None:
 
 
 def plant_model_field(tree: Path) -> None:
-    with (tree / "tenants/models.py").open("a") as models:
+    with (tree / "tenants/models/people.py").open("a") as models:
         models.write('\n\nTenant.add_to_class("planted", models.IntegerField(default=0))\n')
 
 
 def remove_migration(tree: Path) -> None:
-    for migration in (tree / "billing/migrations").glob("0*.py"):
+    for migration in (tree / "gateway/migrations").glob("0*.py"):
         migration.unlink()
 
 
@@ -78,7 +78,7 @@ CHECKS: list[tuple[Callable[[Path], subprocess.CompletedProcess[str]], Callable[
     (imports, plant_upward_import, "providers is not allowed to import billing"),
     (file_sizes, plant_long_file, "gateway/planted.py:501: file size"),
     (migrations, plant_model_field, "Add field planted to tenant"),
-    (migrations, remove_migration, "billing/migrations/0001_initial.py"),
+    (migrations, remove_migration, "gateway/migrations/0001_initial.py"),
 ]
 
 

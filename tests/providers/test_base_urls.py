@@ -6,7 +6,8 @@ import ipaddress
 
 import pytest
 
-from providers.base_urls import check_base_url, is_public
+from providers.base_urls import check_base_url
+from tenants.addresses import is_public
 
 
 @pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://api.example.com:8443", "https://8.8.8.8/v1"])

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from providers.credentials import CredentialError, decrypt_secret, store_credential
 from providers.models import Credential, Provider
 from providers.selectors import load_catalogue
+from tenants.models import WebhookEndpoint
+from tenants.webhooks import create_endpoint, rotate_secret, signing_secrets
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -63,3 +66,22 @@ def test_a_lost_key_is_said_and_takes_only_its_own_deployments_away(provider: Pr
     with pytest.raises(CommandError, match="Nothing was changed"):
         call_command("rotate_encryption_key")
     assert len(load_catalogue().models[model.name].deployments) == 1
+
+
+def test_rotation_has_the_webhooks_too(provider: Provider, settings: Any) -> None:
+    endpoint = WebhookEndpoint(tenant=factories.make_tenant(), url="https://hooks.example.com/")
+    old_secret = create_endpoint(endpoint)
+    new_secret = rotate_secret(endpoint)
+    settings.ENCRYPTION_KEYS = [new := os.urandom(32), settings.ENCRYPTION_KEYS[0]]
+    call_command("rotate_encryption_key", stdout=StringIO())
+    settings.ENCRYPTION_KEYS = [new]
+    endpoint.refresh_from_db()
+    assert signing_secrets(endpoint, timezone.now()) == [new_secret, old_secret]
+
+    # Where no key opens it, nothing at all is sealed anew.
+    row = store_credential(provider, SECRET)
+    settings.ENCRYPTION_KEYS = [os.urandom(32), new]
+    WebhookEndpoint.objects.update(ciphertext=row.ciphertext)
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        call_command("rotate_encryption_key")
+    assert Credential.objects.get().ciphertext == row.ciphertext

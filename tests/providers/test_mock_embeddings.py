@@ -11,6 +11,7 @@ from typing import Any
 from openai.types import CreateEmbeddingResponse
 
 from providers.adapters.mock import ADAPTER
+from providers.types import WireRequest
 from tests.providers.mock_calls import ask, body_of
 
 
@@ -18,7 +19,7 @@ def embeddings(**members: Any) -> dict[str, Any]:
     reply = ask("embeddings", **members)
     assert reply.status == 200
     body = body_of(reply)
-    usage = ADAPTER.parse_response("embeddings", json.dumps(body).encode()).usage
+    usage = ADAPTER.parse_response(WireRequest(operation="embeddings", members={}), json.dumps(body).encode()).usage
     assert usage is not None
     assert usage.units == {"input": body["usage"]["total_tokens"]}
     return body

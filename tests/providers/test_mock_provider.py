@@ -39,7 +39,7 @@ def chat(**members: Any) -> dict[str, Any]:
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     body = body_of(reply)
     ChatCompletion.model_validate(body, strict=True)
-    usage = ADAPTER.parse_response("chat", json.dumps(body).encode()).usage
+    usage = ADAPTER.parse_response(WireRequest(operation="chat", members={}), json.dumps(body).encode()).usage
     assert usage is not None
     assert usage.output_tokens == body["usage"]["completion_tokens"]
     assert body["usage"]["total_tokens"] == usage.input_tokens + usage.output_tokens

@@ -67,7 +67,7 @@ def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
 
 def test_another_path_is_not_found() -> None:
     request = ADAPTER.build_request(WireRequest(operation="chat", members={}), TARGET)
-    reply = answer(msgspec.structs.replace(request, url="mock://local/images/generations"))
+    reply = answer(msgspec.structs.replace(request, url="mock://local/images/variations"))
     assert (reply.status, body_of(reply)["error"]["code"]) == (404, "unknown_url")
 
 

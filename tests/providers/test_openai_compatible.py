@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.adapters.openai_compatible import OpenAICompatibleAdapter, OpenAIStreamDecoder, retry_after_seconds
+from providers.adapters.openai_compatible import OpenAICompatibleAdapter, OpenAIStreamDecoder
 from providers.errors import MESSAGE_LIMIT, Failure, ProviderError
+from providers.failures import retry_after_seconds
 from providers.sse import SseDecoder
 from providers.types import Chunk, Target, WireRequest
 

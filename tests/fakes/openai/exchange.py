@@ -49,6 +49,10 @@ def vendor_headers(request_id: str, started_at: float) -> dict[str, str]:
 class Exchange:
     """Sends one answer. `held` is the application's set of answers waiting for `release`."""
 
+    stream_type = "text/event-stream; charset=utf-8"
+    waiting = b""
+    """What the vendor sends before a body, to keep the connection open."""
+
     def __init__(self, request: web.Request, record: Record, log: RequestLog, held: set[asyncio.Event]) -> None:
         self.record = record
         self.produced = Produced()
@@ -57,6 +61,14 @@ class Exchange:
         self._request = request
         self._log = log
         self._held = held
+
+    def vendor_headers(self) -> dict[str, str]:
+        """The headers of this vendor's answers."""
+        return vendor_headers(self.record.request_id, self.record.received_at)
+
+    def error_event(self, error: dict[str, Any]) -> bytes:
+        """An error in the middle of a stream, as this vendor puts it."""
+        return sse(envelope(500, **error))
 
     def account(self) -> None:
         """Write into the record what was produced so far."""
@@ -76,6 +88,7 @@ class Exchange:
     async def send_json(self, body: Any, script: Script, *, usage: dict[str, Any] | None = None) -> web.StreamResponse:
         """Answer with a JSON body, indented as the vendor's; `usage` is the object inside it, for the record."""
         raw = orjson.dumps(body, option=orjson.OPT_INDENT_2) if script.raw_body is None else script.raw_body
+        raw = self.waiting + raw
         headers = self._headers("application/json", script)
         if script.gzip:
             raw, headers["content-encoding"] = gzip.compress(raw), "gzip"
@@ -91,10 +104,29 @@ class Exchange:
         await response.write_eof()
         return response
 
-    async def send_stream(self, events: Iterator[Event], script: Script) -> web.StreamResponse:
-        """Answer with server-sent events, taking the next one only when the one before is written."""
+    async def send_bytes(self, content: bytes, content_type: str) -> web.StreamResponse:
+        """Answer with a file."""
         self.record.status = 200
-        response = web.StreamResponse(headers=self._headers("text/event-stream; charset=utf-8", script))
+        headers = self._headers(content_type, Script()) | {"content-length": str(len(content))}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(self._request)
+        await response.write(content)
+        self.record.completed = True
+        await response.write_eof()
+        return response
+
+    @property
+    def origin(self) -> str:
+        """As the client dialled it."""
+        return f"{self._request.scheme}://{self._request.host}"
+
+    async def send_stream(
+        self, events: Iterator[Event], script: Script, *, content_type: str = ""
+    ) -> web.StreamResponse:
+        """Answer with server-sent events, or pieces of another type, taking the next only when the one before is
+        written."""
+        self.record.status = 200
+        response = web.StreamResponse(headers=self._headers(content_type or self.stream_type, script))
         await response.prepare(self._request)
         self._log.stream_opened(self.record)
         while True:
@@ -118,7 +150,7 @@ class Exchange:
         return response
 
     def _headers(self, content_type: str, script: Script) -> dict[str, str]:
-        own = vendor_headers(self.record.request_id, self.record.received_at) | {"content-type": content_type}
+        own = self.vendor_headers() | {"content-type": content_type}
         return own | {name.lower(): value for name, value in script.headers.items()}
 
     async def _write(self, response: web.StreamResponse, data: bytes, script: Script) -> None:
@@ -136,7 +168,7 @@ class Exchange:
         elif script.fault == "insert":
             await response.write(script.fault_bytes)
         elif script.fault == "error":
-            await response.write(sse(envelope(500, **script.error)))
+            await response.write(self.error_event(script.error))
         elif script.fault in ("close", "reset"):
             await self._drop(with_reset=script.fault == "reset")
         return script.fault in ("hold", "insert")

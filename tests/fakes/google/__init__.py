@@ -1,0 +1,1 @@
+"""The parts of the fake Gemini server: validation, answers on the wire, errors, the HTTP application."""

@@ -1,0 +1,1 @@
+"""The parts of the fake Ollama server: validation, answers on the wire, the HTTP application."""
