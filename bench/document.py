@@ -8,6 +8,7 @@ from bench.errors import BenchError
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 FIGURES = "figures"
 GOVERNED = "governed figures"
+HOOKS = "hooks figures"
 
 
 def replace_figures(text: str, figures: str, *, part: str = FIGURES) -> str:

@@ -20,39 +20,52 @@ from tenants.keys import generate_key
 
 KEY_VARIABLE = "BENCH_API_KEY"
 GOVERNED_KEY_VARIABLE = "BENCH_GOVERNED_API_KEY"
+HOOKED_KEY_VARIABLE = "BENCH_HOOKED_API_KEY"
 FAR_USD = "1000000"
 FAR_COUNT = 10_000_000
 """Budgets and limits that no run reaches: they cost what they cost and refuse nothing."""
+SPEECH_MODEL = "bench-speech"
 MANAGE_TIMEOUT_SECONDS = 180
+NO_SETTINGS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class PrivateGateway:
-    """A running gateway: as a tenant without any limit is served, and as one with budgets and limits at all levels is.
+    """A running gateway: as a tenant without any limit is served, as one with budgets and limits at all levels is, and
+    as one whose hooks do nothing.
 
     `engines`: the root process of each database server by name.
     """
 
     free: Target
     governed: Target
+    hooked: Target
     engines: Mapping[str, int]
+    database_url: str
 
 
 @contextmanager
-def private_gateway(provider_url: str, scratch: Path, *, workers: int = 1) -> Iterator[PrivateGateway]:
-    """Yields the gateway when it is ready. Raises BenchError when one of its parts does not start."""
+def private_gateway(
+    provider_url: str, scratch: Path, *, workers: int = 1, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[PrivateGateway]:
+    """Yields the gateway when it is ready; `settings` are variables that it is given besides.
+
+    Raises BenchError when one of its parts does not start.
+    """
     data_dir = scratch / "data"
-    key, governed_key = generate_key(), generate_key()
-    with _engines(data_dir) as engines:
+    key, governed_key, hooked_key = generate_key(), generate_key(), generate_key()
+    with engines_in(data_dir) as engines:
         environment = {
             "DATA_DIR": str(data_dir),
             "DATABASE_URL": engines.database_url or "",
             "REDIS_URL": engines.redis_url or "",
             KEY_VARIABLE: key,
             GOVERNED_KEY_VARIABLE: governed_key,
+            HOOKED_KEY_VARIABLE: hooked_key,
+            **settings,
         }
-        _manage(["migrate", "--verbosity", "0"], environment)
-        _manage(["apply", "-"], environment, stdin=json.dumps(configuration(provider_url)))
+        manage(["migrate", "--verbosity", "0"], environment)
+        manage(["apply", "-"], environment, stdin=json.dumps(configuration(provider_url)))
         application = "gateway.asgi:application"
         with uvicorn_server(
             application, "gateway", scratch=scratch, environment=environment, workers=workers
@@ -60,12 +73,14 @@ def private_gateway(provider_url: str, scratch: Path, *, workers: int = 1) -> It
             yield PrivateGateway(
                 free=replace(target, key=key),
                 governed=replace(target, name="governed", key=governed_key),
+                hooked=replace(target, name="hooked", key=hooked_key),
                 engines={process.launch.name: process.pid for process in engines.processes},
+                database_url=engines.database_url or "",
             )
 
 
 def configuration(provider_url: str) -> dict[str, object]:
-    """What `manage.py apply` is given: the mock's models with prices, a tenant without limits and one with many."""
+    """What `manage.py apply` is given: the mock's models with prices, tenants without limits, with many, with hooks."""
     return {
         "providers": [
             {
@@ -76,10 +91,15 @@ def configuration(provider_url: str) -> dict[str, object]:
                 "allow_private_network": True,
             }
         ],
-        "models": [_model(name) for name in MODELS],
+        "models": [*(_model(name) for name in MODELS), _speech_model()],
         "tenants": [
-            {"name": "bench", "approved": list(MODELS), "keys": [{"name": "bench", "secret_env": KEY_VARIABLE}]},
+            {
+                "name": "bench",
+                "approved": [*MODELS, SPEECH_MODEL],
+                "keys": [{"name": "bench", "secret_env": KEY_VARIABLE}],
+            },
             _governed_tenant(),
+            _hooked_tenant(),
         ],
     }
 
@@ -99,6 +119,16 @@ def _governed_tenant() -> dict[str, object]:
     }
 
 
+def _hooked_tenant() -> dict[str, object]:
+    """A hook that allows everything, asked before each call, and about each whole answer; streams pass it."""
+    return {
+        "name": "hooked",
+        "approved": list(MODELS),
+        "keys": [{"name": "hooked", "secret_env": HOOKED_KEY_VARIABLE}],
+        "hooks": [{"name": "noop", "hook": "noop"}],
+    }
+
+
 def _model(name: str) -> dict[str, object]:
     model: dict[str, object] = {
         "name": name,
@@ -111,8 +141,18 @@ def _model(name: str) -> dict[str, object]:
     return {**model, "capabilities": ["chat", "stream"], "max_output_tokens": 4096, "prices": prices}
 
 
+def _speech_model() -> dict[str, object]:
+    return {
+        "name": SPEECH_MODEL,
+        "capabilities": ["speech"],
+        "prices": {"input": "0.60", "audio_output": "12"},
+        "deployments": [{"provider": "bench", "upstream_model": SPEECH_MODEL}],
+    }
+
+
 @contextmanager
-def _engines(data_dir: Path) -> Iterator[RunningEngines]:
+def engines_in(data_dir: Path) -> Iterator[RunningEngines]:
+    """Fresh engines, for as long as the block runs. Raises BenchError."""
     try:
         with start_engines(data_dir) as engines:
             yield engines
@@ -120,7 +160,8 @@ def _engines(data_dir: Path) -> Iterator[RunningEngines]:
         raise BenchError(str(error)) from error
 
 
-def _manage(arguments: list[str], environment: Mapping[str, str], *, stdin: str = "") -> None:
+def manage(arguments: list[str], environment: Mapping[str, str], *, stdin: str = "") -> None:
+    """Run one of our commands. Raises BenchError."""
     command = [sys.executable, "manage.py", *arguments]
     done = subprocess.run(
         command,

@@ -24,6 +24,8 @@ UVICORN_OPTIONS = (
     "uvloop",
     "--no-access-log",
     "--no-proxy-headers",
+    "--ws-per-message-deflate",
+    "false",
     "--log-level",
     "warning",
 )
@@ -64,7 +66,7 @@ def uvicorn_server(
     application: str, name: str, *, scratch: Path, environment: Mapping[str, str], workers: int = 1
 ) -> Iterator[Target]:
     """uvicorn with the options production has, ready when its port answers."""
-    port = _free_port()
+    port = free_port()
     log = scratch / f"{name}.log"
     command = [sys.executable, "-m", "uvicorn", application, "--port", str(port), *UVICORN_OPTIONS]
     command += ["--workers", str(workers)] if workers > 1 else []
@@ -96,7 +98,17 @@ def _accepts_connections(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Return once somebody listens there. Raises BenchError."""
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not _accepts_connections(port):
+        if time.monotonic() > deadline:
+            raise BenchError(f"Nobody listens on port {port}.")
+        time.sleep(0.02)
