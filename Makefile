@@ -12,7 +12,7 @@ DEPLOYED = PUBLIC_URL=https://bursar.example SECRET_KEY=$$($(PY) -c 'import secr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format lock bench chromium
+.PHONY: help run test chaos lint format lock bench chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,9 @@ run: $(RUNTIME) ## Start the whole platform on http://127.0.0.1:5005 (HOST, PORT
 
 test: lint chromium ## Check the code, then run all tests against fresh private engines
 	@$(PY) -m pytest -n auto
+
+chaos: $(DEVELOPMENT) ## Kill processes at random points under load for some minutes, and check the books after each
+	@$(PY) -m pytest -m chaos -n 0 -q
 
 lint: $(DEVELOPMENT) ## Check style, types, the one-way rule, migrations and deployment settings
 	@$(VENV)/bin/ruff check .
