@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import connection, connections
+from django.test import TransactionTestCase
 from xdist import is_xdist_controller
 
 pytest_plugins = ["tests.fakes.fixtures"]
@@ -37,6 +38,8 @@ def django_db_setup(_engines: None) -> Iterator[None]:
     """Instead of pytest-django's own, which would run all migrations in every process."""
     engines.create_template()
     engines.create_own_database()
-    yield
+    with pytest.MonkeyPatch.context() as patch:  # what pytest-django's transactional tests end with
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: engines.empty_database())
+        yield
     connections.close_all()
     connection.close_pool()

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 import time_machine
-from django.core.management import call_command
 from django.http import HttpRequest
 from django.test import Client
 from django_ratelimit.core import get_usage
 from redis import Redis
 
 from tenants.models import Operator, Role
+from tests import engines
 from tests.live import LiveServer
 
 TRIES = 5
@@ -112,7 +112,7 @@ def two(tmp_path: Path, django_db_setup: None, django_db_blocker: Any) -> Iterat
         yield servers
         for server in servers:
             server.stop()
-        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+        engines.empty_database()
 
 
 def address_with_time_left() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from django.core.management import call_command, get_commands, load_command_class
+from django.core.management import get_commands, load_command_class
 from django.urls import URLPattern
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -26,7 +26,7 @@ from gateway.data_plane_urls import urlpatterns
 from gateway.errors import GatewayError
 from gateway.settings import BASE_DIR
 from tenants.keys import generate_key
-from tests import factories
+from tests import engines, factories
 from tests.docs.markdown import PAGES, anchors, blocks, codes, links, name_of, reference, table, target_of
 from tests.engines import ROOT
 from tests.live import LiveServer, until
@@ -202,7 +202,7 @@ def demo(
             yield server, key
         finally:
             server.stop()
-            call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+            engines.empty_database()
 
 
 def test_the_quickstart_runs(demo: tuple[LiveServer, str]) -> None:

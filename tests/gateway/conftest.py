@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
-from django.core.management import call_command
 
 from billing.models import Attempt, UsageRecord
 from gateway.health.board import KEY, SCRIPT
 from providers.models import Model
 from tenants.models import Tenant
-from tests import factories
+from tests import engines, factories
 from tests.fakes.cli import cli_environment
 from tests.fakes.openai_server import FakeOpenAI
 from tests.live import LiveServer, until
@@ -61,8 +60,7 @@ def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Rows that other processes see, gone when the module is done."""
     with django_db_blocker.unblock():
         yield
-        # Numbers are not given out again: servers and Redis remember what belonged to them.
-        call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+        engines.empty_database()
 
 
 @pytest.fixture(scope="module")
