@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,9 @@ from tests.live import LiveServer, until
 
 
 @pytest.fixture(scope="session")
-def servers(
-    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, _engines: None
-) -> Iterator[dict[str, LiveServer]]:
+def servers(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, _engines: None) -> Iterator[_Servers]:
     """The live servers of this worker, started when first asked for."""
-    running: dict[str, LiveServer] = _Servers(tmp_path_factory.mktemp("servers"))
+    running = _Servers(tmp_path_factory.mktemp("servers"))
     yield running
     for server in running.values():
         server.stop()
@@ -81,10 +79,18 @@ class Platform:
     mock_embed: Model
     newest: str
     """The model made last: a server that lists it has seen everything of this module and nothing older."""
+    _known_at: set[str] = field(default_factory=set)
 
     def known_to(self, server: LiveServer, *names: str) -> None:
         """Wait until a server knows this registry and these models."""
         wait_for_models(server, self.key, self.newest, *names)
+        self._known_at.add(server.origin)
+
+    def known_to_all(self, running: Iterable[LiveServer]) -> None:
+        """Wait until each of these servers knows this registry; asked once of each."""
+        for server in running:
+            if server.origin not in self._known_at:
+                self.known_to(server)
 
     def usage(self, **filters: Any) -> list[UsageRecord]:
         return list(UsageRecord.objects.filter(tenant=self.tenant, **filters).order_by("attempt_id"))
@@ -130,6 +136,17 @@ def platform(seeded: Platform, upstream: FakeOpenAI) -> Platform:
     """The seeded registry, with a fake provider that has forgotten how earlier tests went."""
     upstream.reset()
     return seeded
+
+
+@pytest.fixture(autouse=True)
+def _known_registry(request: pytest.FixtureRequest) -> None:
+    """The servers of this worker know the rows of the module, whichever of its tests comes first here.
+
+    One that is started later loads them as it starts.
+    """
+    if {"servers", "seeded"} <= set(request.fixturenames):
+        seeded: Platform = request.getfixturevalue("seeded")
+        seeded.known_to_all(request.getfixturevalue("servers").values())
 
 
 @pytest.fixture(autouse=True)

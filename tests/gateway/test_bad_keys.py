@@ -23,7 +23,7 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, committed: None) -> Iterator[LiveServer]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, seeded: Platform) -> Iterator[LiveServer]:
     """Behind a proxy that is trusted, so that each test floods from an address of its own."""
     server = LiveServer(
         "uvicorn", tmp_path_factory.mktemp("guarded"), BAD_KEYS_PER_MINUTE=str(PER_MINUTE), TRUSTED_PROXIES="127.0.0.1"
