@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.conf import settings
 
-from billing.models import Attempt, UsageRecord
+from billing.models import Attempt, GatewayProcess, UsageRecord
 from gateway.health.board import KEY, SCRIPT
 from providers.models import Model
 from tenants.models import Tenant
@@ -35,10 +35,21 @@ class _Servers(dict[str, LiveServer]):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
+        self._processes: dict[int, GatewayProcess] = {}
 
     def __missing__(self, name: str) -> LiveServer:
         self[name] = LiveServer(name, self._folder, **cli_environment())
         return self[name]
+
+    def note_processes(self) -> None:
+        """Remember what the books know of them."""
+        pids = [server.process.pid for server in self.values()]
+        self._processes |= {process.pid: process for process in GatewayProcess.objects.filter(pid__in=pids)}
+
+    def sign_on_again(self) -> None:
+        """Put them back into the books that were emptied: a process that is not there is dead, and what it has under
+        way may be ended for it, or done again."""
+        GatewayProcess.objects.bulk_create(self._processes.values(), ignore_conflicts=True)
 
 
 @pytest.fixture(params=["uvicorn", "daphne"])
@@ -54,10 +65,12 @@ def uvicorn(servers: dict[str, LiveServer]) -> LiveServer:
 
 
 @pytest.fixture(scope="module")
-def committed(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+def committed(servers: _Servers, django_db_blocker: Any) -> Iterator[None]:
     """Rows that other processes see, gone when the module is done."""
     with django_db_blocker.unblock():
+        servers.sign_on_again()
         yield
+        servers.note_processes()
         engines.empty_database()
 
 
