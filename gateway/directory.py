@@ -8,16 +8,28 @@ and drops or reloads what has. Polling one small table survives lost connections
 from __future__ import annotations
 
 import asyncio
-import functools
+import concurrent.futures
+import contextlib
 import logging
-import threading
+import os
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+import psycopg
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.pricing import PriceList
 from billing.selectors import budget_rules, load_prices
@@ -36,6 +48,8 @@ CALLERS_KEPT = 10_000
 """About 1 KiB each. The oldest goes first: a key that is in use is back after one query."""
 
 QUERY_THREADS = 2
+CLOSE_SECONDS = 5.0
+"""How long a process that ends waits for what it still asks the database."""
 
 Result = TypeVar("Result")
 
@@ -57,7 +71,13 @@ class Directory:
         self._hooks = HookShelf()
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._revisions: dict[str, int] | None = None
-        self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="directory")
+        self._threads = ThreadPoolExecutor(
+            QUERY_THREADS, thread_name_prefix="directory", initializer=self._lend_own_connection
+        )
+        self._connections: list[BaseDatabaseWrapper] = []
+        """That of each thread. A thread that waits cannot close its own."""
+        self._under_way: set[concurrent.futures.Future[Any]] = set()
+        self._is_closing = False
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -66,13 +86,19 @@ class Directory:
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def close(self) -> None:
-        """Stop watching."""
+        """Stop watching. A question under way is broken off when the database is silent."""
         if self._watcher is not None:
             self._watcher.cancel()
-        together = threading.Barrier(QUERY_THREADS)
-        for _ in range(QUERY_THREADS):
-            self._threads.submit(_close_own_connection, together)
-        self._threads.shutdown()
+        self._is_closing = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if not await self._idle():
+            logger.warning("directory.broken_off", extra={"questions": len(self._under_way)})
+            for lent in self._connections:
+                _cut_off(lent)
+            if not await self._idle():
+                return  # still connecting, which has a timeout of its own
+        for lent in self._connections:
+            await asyncio.to_thread(lent.close)
 
     def holds(self, digest: bytes) -> bool:
         """Whether `caller` will answer without a query."""
@@ -96,8 +122,31 @@ class Directory:
 
     async def query(self, question: Callable[..., Result], *arguments: object) -> Result:
         """Run a question of the ORM in a thread of the directory's own, over a connection that stays open."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, functools.partial(_on_sound_connection, question, *arguments))
+        asking = self._threads.submit(self._on_sound_connection, question, *arguments)
+        self._under_way.add(asking)
+        asking.add_done_callback(self._under_way.discard)
+        return await asyncio.wrap_future(asking)
+
+    def _on_sound_connection(self, question: Callable[..., Result], *arguments: object) -> Result:
+        is_old = connection.connection is not None
+        try:
+            return question(*arguments)
+        except (DatabaseError, InterfaceError) as error:
+            connection.close()  # the next question opens another
+            if not is_old or self._is_closing or not isinstance(error, (OperationalError, InterfaceError)):
+                raise
+        return question(*arguments)  # it had died while nobody used it, as all do when the database restarts
+
+    def _lend_own_connection(self) -> None:
+        """Let whoever closes the directory close the connection of the thread that runs this."""
+        own = connections[DEFAULT_DB_ALIAS]
+        own.inc_thread_sharing()
+        self._connections.append(own)
+
+    async def _idle(self) -> bool:
+        """Wait until nothing is being asked; False where that takes too long."""
+        asked = tuple(self._under_way)
+        return not asked or not (await asyncio.to_thread(concurrent.futures.wait, asked, CLOSE_SECONDS)).not_done
 
     async def _ask(self, digest: bytes) -> Caller | None:
         revisions = self._revisions
@@ -155,18 +204,11 @@ def _load_caller(digest: bytes, hooks: HookShelf) -> Caller | None:
     )
 
 
-def _close_own_connection(together: threading.Barrier) -> None:
-    """Close the connection of the thread that runs this; together, or one thread might do it for both."""
-    together.wait()
-    connection.close()
-
-
-def _on_sound_connection(question: Callable[..., Result], *arguments: object) -> Result:
-    is_old = connection.connection is not None
-    try:
-        return question(*arguments)
-    except (DatabaseError, InterfaceError) as error:
-        connection.close()  # the next question opens another
-        if not is_old or not isinstance(error, (OperationalError, InterfaceError)):
-            raise
-    return question(*arguments)  # the connection had died while nobody used it, as all do when the database restarts
+def _cut_off(lent: BaseDatabaseWrapper) -> None:
+    """Have the thread that waits on a connection hear that it is gone: cancelling would ask the database."""
+    if lent.connection is not None:
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(lent.connection.fileno())) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
