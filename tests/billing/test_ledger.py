@@ -164,7 +164,8 @@ def test_connections_that_are_cut_are_opened_again() -> None:
             settled = ledger.settle(settlement(attempt_id))
             with psycopg.connect(settings.DATABASE_CONNINFO, autocommit=True) as killer:
                 killer.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bursar-ledger'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = 'bursar-ledger' AND datname = current_database()"
                 )
             await settled
 
