@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,22 @@ class LiveServer:
             transport=httpx.HTTPTransport(verify=False),  # reading certificates would take 20 ms a client
             **options,
         )
+
+    @contextmanager
+    def asked(self, path: str, body: Any, *, key: str, headers: dict[str, str] | None = None) -> Iterator[None]:
+        """A client that has sent a call, with the bytes that `client` sends, and leaves at the end of the block."""
+        content = orjson.dumps(body)
+        told = {
+            "host": "x",
+            "authorization": f"Bearer {key}",
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+            **(headers or {}),
+        }
+        lines = [f"POST /v1{path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall("\r\n".join(lines).encode() + content)
+            yield
 
     def call_lines(self) -> list[dict[str, Any]]:
         """The JSON lines it has logged, one for each call."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from billing.models import Attempt, UsageRecord
@@ -104,8 +103,8 @@ def test_embeddings(
     upstream.script(Script(hold_before_headers=True))
     shop = shops[policy]
     wait_for_models(uvicorn, shop.key, shop.embed.name)
-    with uvicorn.client(shop.key) as client, pytest.raises(httpx.ReadTimeout):
-        client.post("/embeddings", json={"model": shop.embed.name, "input": "a few words"}, timeout=0.3)
+    with uvicorn.asked("/embeddings", {"model": shop.embed.name, "input": "a few words"}, key=shop.key):
+        upstream.wait_until(lambda records: any(record.held for record in records))
     until(lambda: lines_of(uvicorn, shop), what="the log line")
     upstream.release()
     (record,) = upstream.all_ended()

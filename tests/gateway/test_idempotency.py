@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 from uuid import uuid4
@@ -261,19 +259,6 @@ def test_purge(client: httpx.Client, key: str) -> None:
     assert [row.request_id for row in rows] == ids[:1]
 
 
-@contextmanager
-def asking(server: LiveServer, api_key: str, key: str, body: dict[str, Any]) -> Iterator[None]:
-    """A client that has sent the bytes that `post` sends, and leaves at the end of the block."""
-    content = orjson.dumps(body)
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api_key}\r\n"
-        f"Idempotency-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(head.encode() + content)
-        yield
-
-
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_client_that_leaves_finds_its_answer(
     server: LiveServer, platform: Platform, upstream: FakeOpenAI, key: str, stream: bool
@@ -285,7 +270,7 @@ def test_a_client_that_leaves_finds_its_answer(
         if stream
         else Script(hold_before_headers=True, text="worth waiting for")
     )
-    with asking(server, platform.key, key, body):
+    with server.asked("/chat/completions", body, key=platform.key, headers={"idempotency-key": key}):
         upstream.wait_until(lambda records: any(record.held for record in records))
     with server.client(platform.key) as client:
         assert_conflict(post(client, key, body), 409)

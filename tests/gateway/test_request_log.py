@@ -259,9 +259,8 @@ def test_what_a_process_still_has_is_written_at_its_end(
         platform.known_to(server)
         headers = {"idempotency-key": factories.unique("key"), "x-request-id": "stopped"}
         body = {"model": "fake-chat", "messages": ASK}
-        with server.client(platform.key) as client, pytest.raises(httpx.ReadTimeout):
-            client.post("/chat/completions", json=body, headers=headers, timeout=0.3)
-        upstream.wait_until(lambda _: upstream.counters.held == 1)
+        with server.asked("/chat/completions", body, key=platform.key, headers=headers):
+            upstream.wait_until(lambda _: upstream.counters.held == 1)
         server.stop()
     row = RequestRecord.objects.get(request_id="stopped")
     assert (row.status, row.error_code) == (503, "server_stopped")

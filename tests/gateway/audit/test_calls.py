@@ -104,12 +104,12 @@ def test_a_fallback(client: httpx.Client, platform: Platform, upstream: FakeOpen
     assert events[0].happened_at <= events[1].happened_at <= events[2].happened_at
 
 
-def test_a_client_that_leaves(client: httpx.Client, upstream: FakeOpenAI) -> None:
+def test_a_client_that_leaves(uvicorn: LiveServer, platform: Platform, upstream: FakeOpenAI) -> None:
     upstream.script(Script(hold_before_headers=True))
     request_id = factories.unique("left")
-    with pytest.raises(httpx.ReadTimeout):
-        body = {"model": "fake-chat", "messages": ASK}
-        client.post("/chat/completions", json=body, headers={"x-request-id": request_id}, timeout=0.3)
+    body = {"model": "fake-chat", "messages": ASK}
+    with uvicorn.asked("/chat/completions", body, key=platform.key, headers={"x-request-id": request_id}):
+        upstream.wait_until(lambda records: any(record.held for record in records))
     assert story(request_id, ends="cancelled")[-1].details["error_code"] == "client_left"
 
 
