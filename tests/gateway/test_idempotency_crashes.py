@@ -126,7 +126,8 @@ def test_killed_before_anything_was_dispatched(start: Start, payer: Payer, upstr
 def reservation_waits() -> bool:
     with psycopg.connect(settings.DATABASE_CONNINFO) as connection:
         found = connection.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%ledger_reserve%' AND wait_event_type = 'Lock'"
+            "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%ledger_reserve%' "
+            "AND wait_event_type = 'Lock' AND datname = current_database()"
         ).fetchone()
         return found is not None
 
