@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,10 @@ from typing import Any
 import httpx
 import orjson
 
-from tests.engines import ROOT
+from tests import warm
 
 COMMANDS = {
     "uvicorn": [
-        "-m",
         "uvicorn",
         "gateway.asgi:application",
         "--http",
@@ -32,7 +30,7 @@ COMMANDS = {
         "--ws-per-message-deflate",
         "false",
     ],
-    "daphne": ["-m", "daphne", "gateway.asgi:application", "-b", "127.0.0.1"],
+    "daphne": ["daphne", "gateway.asgi:application", "-b", "127.0.0.1"],
 }
 CHANGES_SEEN_SECONDS = 2.0
 """How long any process may take to see a change of configuration."""
@@ -72,20 +70,21 @@ class LiveServer:
         self.base_url = f"{self.origin}/v1"
         self.log = folder / f"{server}-{self.port}.log"
         port_option = "--port" if server == "uvicorn" else "-p"
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *COMMANDS[server], port_option, str(self.port)],
-                cwd=ROOT,
-                env={
-                    **os.environ,
-                    "DJANGO_SETTINGS_MODULE": "gateway.settings",
-                    **NO_SWEEPS,
-                    **PROMPT_END,
-                    **environment,
-                },
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        module, *arguments = COMMANDS[server]
+        self.process = warm.start(
+            module,
+            *arguments,
+            port_option,
+            str(self.port),
+            environment={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "gateway.settings",
+                **NO_SWEEPS,
+                **PROMPT_END,
+                **environment,
+            },
+            log=self.log,
+        )
         until(self._ready, seconds=30, what=f"{server} being ready")
 
     def _ready(self) -> bool:
