@@ -10,7 +10,12 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection, connections
 from django.test import TransactionTestCase
+from hypothesis import settings
 from xdist import is_xdist_controller
+
+# A busy machine may take a second over what takes a millisecond on another.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 pytest_plugins = ["tests.fakes.fixtures"]
 
