@@ -285,13 +285,11 @@ def holder_of_most(servers: list[LiveServer], payer: Payer) -> tuple[LiveServer,
     return next(server for server in servers if server.process.pid == pid), calls
 
 
-def test_while_a_process_is_killed(
-    start: Start, three: list[LiveServer], fourth: LiveServer, payer: Payer, upstream: FakeOpenAI
-) -> None:
-    """What it held stays held until a sweep has seen to it: never more than the budget, killed or not. The last test
-    here, because the others need all four."""
+def test_while_a_process_is_killed(start: Start, payer: Payer, upstream: FakeOpenAI) -> None:
+    """What it held stays held until a sweep has seen to it: never more than the budget, killed or not. With four
+    processes of its own, because the other tests need all of theirs."""
     budget = payer.budget(limit_nano_usd=AFFORDABLE * MILLI_USD)
-    servers = [*three, fourth]
+    servers = [start() for _ in range(4)]
     upstream.script(Script(hold_before_headers=True), times=None)
     with ThreadPoolExecutor() as pool:
         racing = pool.submit(race, servers, payer)

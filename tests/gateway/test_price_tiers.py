@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -38,9 +39,6 @@ def tiered(seeded: Platform) -> Model:
         rates = read_rates({"input": input_price})
         return make_tier(name, rates=rates, **{"above_input_tokens": None, "service_tier": "", "utc": "", **conditions})
 
-    model = factories.make_model(
-        seeded.chat.deployments.get().provider, name="tiered", upstream_model="gpt-5.2", prices=None
-    )
     tiers = (
         tier("long flex", "7", above_input_tokens=200_000, service_tier="flex"),
         tier("long", "10", above_input_tokens=200_000),
@@ -48,8 +46,12 @@ def tiered(seeded: Platform) -> Model:
         tier("priority", "4", service_tier="priority"),
         tier("another time", "90", utc=window_around_now(hours=12)),
     )
-    set_price(model, read_rates({"input": "1", "output": "2", "requests": "1000"}), tiers=tiers)
-    factories.approve(seeded.tenant, model)
+    with transaction.atomic():  # no server shall see the model before its prices
+        model = factories.make_model(
+            seeded.chat.deployments.get().provider, name="tiered", upstream_model="gpt-5.2", prices=None
+        )
+        set_price(model, read_rates({"input": "1", "output": "2", "requests": "1000"}), tiers=tiers)
+        factories.approve(seeded.tenant, model)
     return model
 
 
