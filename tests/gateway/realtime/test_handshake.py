@@ -146,5 +146,6 @@ def test_another_deployment_is_asked_before_the_session_is_created(
             return socket.response.headers.get("x-gateway-provider")
 
     assert asyncio.run(talk()) == sound.name
+    assert speaker.charges() == []
     states = list(Attempt.objects.filter(tenant=tenant).order_by("created_at").values_list("failure", flat=True))
     assert states == ["unreachable", "nothing_used"]
