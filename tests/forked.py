@@ -42,7 +42,7 @@ class ForkedServer(LiveServer):
             assert self.is_alive, f"it ended: {self.log.read_text()[-3000:]}"
             return self.answers()
 
-        until(ready, seconds=30, what="a forked server being ready")
+        until(ready, seconds=60, what="a forked server being ready")
 
     def wait_until_dead(self) -> None:
         until(lambda: not self.is_alive, what=f"the death of {self.log.read_text()[-3000:]}")
@@ -83,7 +83,7 @@ class Forkery:
             server.stop()
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=30)
         self._process.stdout.close()
 
     def serve(self, **config: Any) -> ForkedServer:

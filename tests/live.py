@@ -36,7 +36,7 @@ CHANGES_SEEN_SECONDS = 2.0
 """How long any process may take to see a change of configuration."""
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 10.0, what: str = "the condition") -> Any:
+def until(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "the condition") -> Any:
     """Wait for a condition to become true and return what it returned; fails loudly when it never does."""
     deadline = time.monotonic() + seconds
     while True:
@@ -85,7 +85,7 @@ class LiveServer:
             },
             log=self.log,
         )
-        until(self._ready, seconds=30, what=f"{server} being ready")
+        until(self._ready, seconds=60, what=f"{server} being ready")
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, f"{self.server} ended: {self.log.read_text()[-3000:]}"

@@ -115,7 +115,7 @@ class RequestLog:
                 self._file.write(record.as_json() + b"\n")
             self._changed.notify_all()
 
-    def wait_until(self, condition: Callable[[list[Record]], bool], timeout_seconds: float = 5.0) -> list[Record]:
+    def wait_until(self, condition: Callable[[list[Record]], bool], timeout_seconds: float = 30.0) -> list[Record]:
         """Block until `condition(records)` holds and return them; TimeoutError, showing the log, if it never does.
 
         In a coroutine call it through `asyncio.to_thread`.

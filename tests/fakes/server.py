@@ -69,7 +69,7 @@ class FakeVendor:
     def counters(self) -> Counters:
         return self._log.counters
 
-    def wait_until(self, condition: Callable[[list[Record]], bool], timeout_seconds: float = 5.0) -> list[Record]:
+    def wait_until(self, condition: Callable[[list[Record]], bool], timeout_seconds: float = 30.0) -> list[Record]:
         """See `RequestLog.wait_until`."""
         return self._log.wait_until(condition, timeout_seconds)
 
