@@ -1,7 +1,7 @@
-"""Many small writes as few large ones, without a timer.
+"""Many small writes as few large ones.
 
 At most one batch is under way; what arrives meanwhile forms the next. An idle ledger therefore adds no latency, and a
-busy one pays for one round trip where it would have paid for dozens.
+busy one pays for one round trip where it would have paid for dozens. What nobody waits for may wait for company.
 """
 
 from __future__ import annotations
@@ -26,13 +26,22 @@ class Coalescer(Generic[Row, Result]):
         self._waiting: list[tuple[Row, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._under_way = 0
+        self._newest: asyncio.Future[Result] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, row: Row) -> asyncio.Future[Result]:
-        """Queue a row; the future is done when it is committed, or carries why it is not."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    def add(self, row: Row, *, within_seconds: float = 0.0) -> asyncio.Future[Result]:
+        """Queue a row; the future is done when it is committed, or carries why it is not.
+
+        `within_seconds`: for how long it may wait for others to leave with it.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((row, future))
-        if self._worker is None:
-            self._worker = asyncio.get_running_loop().create_task(self._drain())
+        self._newest = future
+        if not within_seconds:
+            self._begin()
+        elif self._worker is None and self._timer is None:
+            self._timer = loop.call_later(within_seconds, self._begin)
         return future
 
     @property
@@ -43,10 +52,19 @@ class Coalescer(Generic[Row, Result]):
     @property
     def busy(self) -> bool:
         """Whether a row is being written or waits."""
-        return self._worker is not None
+        return self._worker is not None or bool(self._waiting)
+
+    async def urge(self, *, wait_seconds: float) -> None:
+        """Let no row wait for company any more, and wait until those queued by now are written, or for so long."""
+        if self._waiting:
+            self._begin()
+        if self._newest is not None:
+            await asyncio.wait({self._newest}, timeout=wait_seconds)
 
     async def idle(self) -> None:
         """Wait until everything queued so far is written."""
+        if self._waiting:
+            self._begin()
         while self._worker is not None:
             await asyncio.shield(self._worker)
 
@@ -56,10 +74,21 @@ class Coalescer(Generic[Row, Result]):
         for _, future in self._waiting:
             future.cancel()
         self._waiting.clear()
+        self._forget_timer()
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait([self._worker])
         return unwritten
+
+    def _begin(self) -> None:
+        self._forget_timer()
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._drain())
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _drain(self) -> None:
         try:

@@ -41,8 +41,19 @@ class StatementError(Exception):
 class StatementConnection:
     """Runs the statements it was given, by name; reopens itself after a failure. Not for concurrent use."""
 
-    def __init__(self, conninfo: str, statements: dict[str, str], *, application_name: str = "bursar-ledger") -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        statements: dict[str, str],
+        *,
+        application_name: str = "bursar-ledger",
+        waits_for_disk: bool = True,
+    ) -> None:
+        """Where it does not wait for the disk, a server that crashes may lose what it committed in its last second."""
         self._conninfo = conninfo
+        self._options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
+        if not waits_for_disk:
+            self._options += " -c synchronous_commit=off"
         self._statements = statements
         self._application_name = application_name
         self._connection: psycopg.AsyncConnection | None = None
@@ -91,7 +102,7 @@ class StatementConnection:
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             application_name=self._application_name,
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}",
+            options=self._options,
         )
         self._connection = connection
         self._watched = connection.fileno()

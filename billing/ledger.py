@@ -29,6 +29,10 @@ from billing.spool import Spool, SpoolError, spool_path
 logger = logging.getLogger(__name__)
 
 RESERVE_TRIES = 3
+SETTLE_WITHIN_SECONDS = 0.02
+"""How long a charge may wait for others to be committed with it: at 200 calls a second four of them share a commit."""
+ROOM_WAIT_SECONDS = 1.0
+"""How long a call that a budget refuses waits for the charges before it: what they hold too much may be its room."""
 AWAY_SECONDS = 1.0
 """After a batch of reservations that the database did not take, this long nobody waits for it: the next call after that
 tries again."""
@@ -77,14 +81,24 @@ class Ledger:
             raise LedgerUnavailableError("The database did not answer a moment ago.")
         if self._recorder is not None:
             self._recorder.begin(reservation.id)
+        try:
+            try:
+                return await self._committed(reservation)
+            except BudgetExceededError:
+                if not self._settle.busy:
+                    raise
+                await self._settle.urge(wait_seconds=ROOM_WAIT_SECONDS)
+                return await self._committed(reservation)
+        except (BudgetExceededError, LedgerUnavailableError):
+            self._forget(reservation.id)
+            raise
+
+    async def _committed(self, reservation: Reservation) -> int | None:
         committing = self._reserve.add(reservation)
         try:
             return await asyncio.shield(committing)
         except asyncio.CancelledError:  # the client left, and the row may be committed all the same
             committing.add_done_callback(lambda done: self._void_abandoned(reservation, done))
-            raise
-        except (BudgetExceededError, LedgerUnavailableError):
-            self._forget(reservation.id)
             raise
 
     async def put_aside(self, reservation: Reservation) -> int | None:
@@ -119,7 +133,7 @@ class Ledger:
             if self._ends_wait:
                 self._recorder.sync()
         fault_point("after_settle_mark")
-        return self._settle.add(settlement)
+        return self._settle.add(settlement, within_seconds=SETTLE_WITHIN_SECONDS)
 
     def void(self, void: Void) -> asyncio.Future[None]:
         """End an attempt that cost nothing."""

@@ -1,7 +1,8 @@
 """The ledger's statements: each takes one JSON array of rows, so a batch is one round trip.
 
 The functions stand in `billing/migrations`: reserving and releasing in `0004_ledger_functions.py`, ending and adjusting
-in `0010_posting_functions.py`, adding up in `0009_entries_and_rollups.py`, extending in `0020_leases.py`.
+in `0010_posting_functions.py`, adding up in `0009_entries_and_rollups.py`, extending in `0020_leases.py`. The
+procedures of `0024_reserve_at_once.py` commit what they call, let go of its locks, and only then wait for the disk.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ def reserve(process_id: UUID | None) -> str:
     The process is the same in all of a ledger's reservations, so it is part of the statement.
     """
     process = f"'{process_id}'" if process_id is not None else "NULL"
-    return f"SELECT ledger_reserve($1::jsonb, {process}::uuid)"
+    return f"CALL ledger_reserve_and_flush($1::jsonb, {process}::uuid, NULL)"
 
 
-SETTLE = "SELECT ledger_settle($1::jsonb)"
+SETTLE = "CALL ledger_settle_and_flush($1::jsonb)"
 """An attempt ends once: a charge whose attempt is no longer open changes nothing, unless a sweep ended it. Then what it
 costs beyond, or below, what the sweep charged is posted as a correction, once."""
 

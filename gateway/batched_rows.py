@@ -39,8 +39,15 @@ USUAL = Bounds()
 class BatchedRows(ABC, Generic[Row]):
     """Collects rows and writes them through a statement whose one parameter is a JSON array of them."""
 
+    waits_for_disk = True
+
     def __init__(self, conninfo: str, statement: str, *, application_name: str, bounds: Bounds = USUAL) -> None:
-        self._connection = StatementConnection(conninfo, {"write": statement}, application_name=application_name)
+        self._connection = StatementConnection(
+            conninfo,
+            {"write": statement},
+            application_name=application_name,
+            waits_for_disk=self.waits_for_disk,
+        )
         self._bounds = bounds
         self._rows: list[Row] = []
         self._dropped = 0

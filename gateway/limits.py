@@ -35,6 +35,9 @@ BEAT_SECONDS = 2.0
 ALIVE_SECONDS = 10
 """A process that has not been heard of for five beats is dead, and the others' share grows."""
 
+RELEASE_WITHIN_SECONDS = 0.01
+"""How long a release may wait for the next admission to take it along."""
+
 RELEASES_KEPT = 10_000
 """How many releases wait for a Redis that is away; the rest run out with their lease."""
 
@@ -153,7 +156,8 @@ class Limits:
             keys.append(bucket.key)
             arguments += (bucket.measure.interval_seconds, bucket.measure.intervals)
         if keys:
-            self._script.run(keys, arguments).add_done_callback(partial(self._finished, lease_id=lease.id, held=held))
+            released = self._script.run(keys, arguments, within_seconds=RELEASE_WITHIN_SECONDS)
+            released.add_done_callback(partial(self._finished, lease_id=lease.id, held=held))
 
     def _finished(self, done: asyncio.Future[Reply], *, lease_id: str, held: list[str]) -> None:
         """A release that Redis did not take is repeated; a difference in tokens is not: it may have been counted."""

@@ -53,9 +53,14 @@ class RedisScript:
         """Whether it is no use to ask at the moment."""
         return time.monotonic() < self._away_until
 
-    def run(self, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
-        """Ask for one run; the future has what the script answers, or `RedisAwayError`. Runs keep their order."""
-        return self._rows.add((len(keys), *keys, *arguments))
+    def run(
+        self, keys: Sequence[str], arguments: Sequence[Argument], *, within_seconds: float = 0.0
+    ) -> asyncio.Future[Reply]:
+        """Ask for one run; the future has what the script answers, or `RedisAwayError`. Runs keep their order.
+
+        `within_seconds`: for how long it may wait for others to be asked with it.
+        """
+        return self._rows.add((len(keys), *keys, *arguments), within_seconds=within_seconds)
 
     async def close(self) -> None:
         """Wait for what was asked, then let go of the connection."""
@@ -93,8 +98,8 @@ class RedisScript:
         return outcomes
 
     async def _send(self, rows: list[Row]) -> list[Reply | Exception]:
-        commands = self._connection.pack_commands([("EVALSHA", self._sha, *row) for row in rows])
-        await self._connection.send_packed_command(commands, check_health=False)
+        packed = b"".join([_packed(("EVALSHA", self._sha, *row)) for row in rows])
+        await self._connection.send_packed_command(packed, check_health=False)
         return [await self._reply() for _ in rows]
 
     async def _reply(self) -> Reply | Exception:
@@ -111,6 +116,12 @@ class RedisScript:
         await self._connection.send_command("SCRIPT", "LOAD", self._text)
         sha = await self._connection.read_response(timeout=math.inf)
         self._sha = sha.decode() if isinstance(sha, bytes) else sha
+
+
+def _packed(command: Row) -> bytes:
+    """A command as Redis reads it: redis-py's own packing took a tenth of the CPU of a limited call."""
+    pieces = [str(argument).encode() for argument in command]
+    return b"*%d\r\n" % len(pieces) + b"".join([b"$%d\r\n%b\r\n" % (len(piece), piece) for piece in pieces])
 
 
 async def _ends_within(seconds: float, task: asyncio.Task[list[Reply | Exception]]) -> bool:

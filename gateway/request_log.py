@@ -57,6 +57,8 @@ class _Row(msgspec.Struct, kw_only=True, gc=False):
 class RequestLog(BatchedRows[_Row]):
     """Collects rows and writes them."""
 
+    waits_for_disk = False
+
     def __init__(self, conninfo: str, *, enabled: bool, bounds: Bounds = USUAL) -> None:
         super().__init__(conninfo, INSERT, application_name="bursar-requests", bounds=bounds)
         self._enabled = enabled

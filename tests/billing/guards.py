@@ -10,9 +10,9 @@ from django.db import connection
 
 ONE_END = ("ledger_settle", r"AND (billing_)?attempt\.state = 'open'")
 """What makes an attempt end once."""
-HARD_CAP = ("ledger_reserve", "IF amount > headroom THEN", "IF false THEN")
+HARD_CAP = ("ledger_reserve_one_by_one", "IF amount > headroom THEN", "IF false THEN")
 """What refuses a call that a hard budget has no room for."""
-ORDER = ("ORDER BY id FOR NO KEY UPDATE", "ORDER BY id * (-1) ^ pg_backend_pid() FOR NO KEY UPDATE")
+ORDER = (r"ORDER BY ((?:held\.)?id) FOR NO KEY UPDATE", r"ORDER BY \1 * (-1) ^ pg_backend_pid() FOR NO KEY UPDATE")
 """What makes all lock windows in one order, and a way in which neighbours lock in opposite ones."""
 
 

@@ -72,3 +72,28 @@ async def test_a_writer_that_breaks_does_not_leave_its_callers_waiting() -> None
 
     with pytest.raises(RuntimeError):
         await Coalescer(write).add(1)
+
+
+async def test_what_nobody_waits_for_waits_for_company() -> None:
+    batches: list[list[int]] = []
+
+    async def write(rows: list[int]) -> list[BaseException | None]:
+        batches.append(rows)
+        return [None] * len(rows)
+
+    coalescer = Coalescer(write)
+    patient = coalescer.add(1, within_seconds=60)
+    await asyncio.sleep(0)
+    assert batches == [] and coalescer.busy
+    await coalescer.add(2)
+    assert batches == [[1, 2]] and patient.done()
+    coalescer.add(3, within_seconds=60)
+    await coalescer.urge(wait_seconds=60)
+    coalescer.add(4, within_seconds=60)
+    await coalescer.idle()
+    assert batches == [[1, 2], [3], [4]]
+    late = coalescer.add(5, within_seconds=0.001)
+    await late
+    assert not coalescer.busy
+    coalescer.add(6, within_seconds=60)
+    assert await coalescer.abandon() == 1

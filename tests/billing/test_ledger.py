@@ -15,7 +15,7 @@ from django.db import ProgrammingError, transaction
 
 from billing.budgets import Hold
 from billing.entries import Reservation, Settlement, Void, new_attempt_id
-from billing.errors import LedgerUnavailableError
+from billing.errors import BudgetExceededError, LedgerUnavailableError
 from billing.ledger import Ledger
 from billing.models import Attempt, Budget, UsageRecord
 from billing.verification import verify
@@ -99,6 +99,46 @@ def test_reserve_is_committed_when_it_returns() -> None:
         await ledger.reserve(reservation(attempt_id))
         with psycopg.connect(settings.DATABASE_CONNINFO) as other:
             assert other.execute("SELECT state FROM billing_attempt").fetchall() == [("open",)]
+
+    drive(work)
+
+
+def test_what_a_charge_frees_is_there_for_the_next_call() -> None:
+    """Though charges wait for company: a call that a budget refuses waits for those before it."""
+    budget = Budget.objects.create(tenant=factories.make_tenant(), limit_nano_usd=10_000, hard=True)
+    holds = [Hold(budget_id=budget.pk, subject="", starts_at=NOW, ends_at=None)]
+
+    async def work(ledger: Ledger) -> None:
+        for _ in range(20):
+            row = reservation(new_attempt_id(), fixed_nano_usd=9_000, max_output_tokens=0, holds=holds)
+            assert await ledger.reserve(row) == 0
+            ledger.settle(settlement(row.id, cost_nano_usd=50))
+        with pytest.raises(BudgetExceededError):
+            await ledger.reserve(reservation(new_attempt_id(), fixed_nano_usd=9_001, max_output_tokens=0, holds=holds))
+
+    drive(work)
+    assert UsageRecord.objects.count() == 20
+
+
+def test_what_returns_is_on_its_way_to_the_disk() -> None:
+    """The locks go before the disk is waited for; the caller still waits for it."""
+
+    async def work(ledger: Ledger) -> None:
+        with psycopg.connect(settings.DATABASE_CONNINFO, autocommit=True) as other:
+
+            def log_ends() -> str:
+                return str(other.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0])  # type: ignore[index]
+
+            def is_beyond(place: str) -> bool:
+                return other.execute("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", [place]).fetchone() == (True,)
+
+            for _ in range(20):
+                row, before = reservation(new_attempt_id()), log_ends()
+                await ledger.reserve(row)
+                assert is_beyond(before)
+                before = log_ends()
+                await ledger.settle(settlement(row.id))
+                assert is_beyond(before)
 
     drive(work)
 

@@ -147,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Run one of the ledger's own statements."""
         with connection.cursor() as cursor:
             cursor.execute(statement.replace("$1", "%s"), [msgspec.json.encode(rows).decode()])
-            return cursor.fetchone()[0]
+            return cursor.fetchone()[0] if cursor.description else None
 
     # The clock and the rules ---------------------------------------------------------------------------------------
     @initialize(beginning=strategies.sampled_from(BEGINNINGS), limit=LIMITS)
