@@ -21,7 +21,7 @@ run: $(RUNTIME) ## Start the whole platform on http://127.0.0.1:5005 (HOST, PORT
 	@exec $(PY) manage.py run_platform
 
 test: lint chromium ## Check the code, then run all tests against fresh private engines
-	@$(PY) -m pytest -n auto
+	@$(PY) -m pytest -n auto --dist worksteal
 
 chaos: $(DEVELOPMENT) ## Kill processes at random points under load for some minutes, and check the books after each
 	@$(PY) -m pytest -m chaos -n 0 -q

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -57,10 +58,13 @@ def clients() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def call(server: LiveServer, shop: Shop, *, what: str, request_id: str, **headers: str) -> httpx.Response:
-    """Make a call and wait for its end."""
+def call(
+    server: LiveServer, shop: Shop, *, what: str, request_id: str, begun: threading.Event | None = None, **headers: str
+) -> httpx.Response:
+    """Make a call and wait for its end. `begun` is set when the head of the answer has come."""
     headers["x-request-id"] = request_id
-    with server.client(shop.key) as client:
+    hooks = {"response": [lambda _: begun.set()]} if begun is not None else {}
+    with server.client(shop.key, event_hooks=hooks) as client:
         if what == "embeddings":
             return client.post("/embeddings", json={"model": shop.embed.name, "input": "x"}, headers=headers)
         body = {"model": shop.model.name, "messages": ASK, "stream": what.startswith("stream")}
@@ -79,8 +83,11 @@ def held(
     upstream.script(HELD[what])
     request_id = factories.unique("call")
     before = upstream.counters.held
-    answer = clients.submit(call, server, shop, what=what, request_id=request_id, **headers)
+    begun = threading.Event()
+    answer = clients.submit(call, server, shop, what=what, request_id=request_id, begun=begun, **headers)
     upstream.wait_until(lambda _: upstream.counters.held == before + 1)
+    if what == "stream":  # what the provider has written, a busy server may not have read
+        assert begun.wait(10)
     return request_id, answer
 
 

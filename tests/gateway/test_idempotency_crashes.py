@@ -101,7 +101,8 @@ def test_killed_before_anything_was_dispatched(start: Start, payer: Payer, upstr
         payer.ask(server)
     with attempts_locked():
         with asked(victim, payer, body, key):
-            row = until(lambda: IdempotentCall.objects.filter(state="running").first(), what="the claim")
+            claims = IdempotentCall.objects.filter(tenant=payer.budget.tenant, state="running")
+            row = until(claims.first, what="the claim")
             until(reservation_waits, what="the reservation waiting")
             kill(victim)
         with other.client(payer.key) as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -24,19 +24,27 @@ from tests.live import LiveServer, until
 CALLS = 200
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, seeded: Platform) -> Iterator[list[LiveServer]]:
+    """Two that wait for Redis: after 0.1 s on a busy machine, each would make calls as if it were away."""
+    folder = tmp_path_factory.mktemp("both")
+    running = [LiveServer("uvicorn", folder, REDIS_TIMEOUT_MS="5000") for _ in range(2)]
+    yield running
+    for server in running:
+        server.stop()
+
+
 @pytest.fixture
-def second(tmp_path: Path, platform: Platform) -> Any:
-    server = LiveServer("uvicorn", tmp_path)
-    yield server
-    server.stop()
+def patient(platform: Platform, both: list[LiveServer]) -> Keeper:
+    return Keeper(make_payer(platform), both[0])
 
 
-def test_two_hundred_at_once_over_two_processes(keeper: Keeper, second: LiveServer, upstream: FakeOpenAI) -> None:
-    keeper.payer.known_to(second)
+def test_two_hundred_at_once_over_two_processes(patient: Keeper, both: list[LiveServer], upstream: FakeOpenAI) -> None:
+    patient.payer.known_to(*both)
     upstream.script(Script(text="once", delay_seconds=0.3), times=None)
-    asked = asyncio.run(ask_all([keeper.server, second], keeper.payer.key, [keeper.body()] * CALLS))
+    asked = asyncio.run(ask_all(both, patient.payer.key, [patient.body()] * CALLS))
     assert asked == Counter({200: CALLS}) and len(upstream.records) == 1
-    charges = UsageRecord.objects.filter(tenant=keeper.payer.tenant)
+    charges = UsageRecord.objects.filter(tenant=patient.payer.tenant)
     until(lambda: charges.count() == CALLS, what="every charge: an answer does not wait for its own")
     books_balance()
     by_source = Counter(charges.values_list("usage_source", flat=True))
@@ -44,13 +52,11 @@ def test_two_hundred_at_once_over_two_processes(keeper: Keeper, second: LiveServ
     assert sum(charges.values_list("cost_nano_usd", flat=True)) == MILLI_USD
 
 
-def test_control_without_a_rule_each_is_made(
-    platform: Platform, uvicorn: LiveServer, second: LiveServer, upstream: FakeOpenAI
-) -> None:
+def test_control_without_a_rule_each_is_made(platform: Platform, both: list[LiveServer], upstream: FakeOpenAI) -> None:
     payer = make_payer(platform)
-    payer.known_to(uvicorn, second)
+    payer.known_to(*both)
     upstream.script(Script(text="once", delay_seconds=0.3), times=None)
-    asyncio.run(ask_all([uvicorn, second], payer.key, [payer.body(temperature=0)] * 20))
+    asyncio.run(ask_all(both, payer.key, [payer.body(temperature=0)] * 20))
     assert len(upstream.records) == 20
 
 
@@ -87,13 +93,13 @@ def test_a_leader_that_fails_takes_nobody_with_it(keeper: Keeper, upstream: Fake
     assert asyncio.run(two(keeper, upstream)) == [(400, "miss"), (200, "miss")]
 
 
-def test_a_leader_that_died_is_waited_for_no_longer_than_its_lease(keeper: Keeper, upstream: FakeOpenAI) -> None:
-    assert state(keeper.ask()) == "miss"
-    (key,) = until(lambda: kept_keys(keeper), what="the answer being kept")
+def test_a_leader_that_died_is_waited_for_no_longer_than_its_lease(patient: Keeper, upstream: FakeOpenAI) -> None:
+    assert state(patient.ask()) == "miss"
+    (key,) = until(lambda: kept_keys(patient), what="the answer being kept")
     with redis.Redis.from_url(settings.REDIS_CONNECTION) as client:
         client.delete(key)
         client.set(key + b":lead", "somebody who died", px=400)
-        assert state(keeper.ask()) == "miss"
+        assert state(patient.ask()) == "miss"
         until(lambda: client.exists(key) and not client.exists(key + b":lead"), what="the lead being given back")
     assert len(upstream.records) == 2
 
