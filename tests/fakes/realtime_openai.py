@@ -42,6 +42,8 @@ class Turn:
     cancelled_usage: dict[str, Any] | None = None
     """What it reports when it is cancelled before its end."""
     delta_bytes: int = DELTA_BYTES
+    pieces: tuple[str, ...] = ()
+    """What is said, a piece with each tenth of a second; then all of it is told again wherever it ends."""
     drop: int | None = None
     """Close the socket with this code in the middle; 0: without a word."""
 
@@ -74,9 +76,14 @@ class FakeRealtime:
 
     def reset(self) -> None:
         self.turns: list[Turn] = []
+        self.scripted: dict[str, Turn] = {}
+        """By the `event_id` of the client's event that begins them; a frame of sound with one ends a turn of speech."""
+        self.scripted_transcriptions: dict[str, dict[str, Any]] = {}
+        """Usage by the `event_id` of the commit."""
         self.connections: list[Connection] = []
         self.refuse: tuple[int, dict[str, Any]] | None = None
         self.transcription_usage: dict[str, Any] | None = None
+        self.transcript = "hi"
 
     @property
     def base_url(self) -> str:
@@ -164,22 +171,31 @@ class Talk:
             self._session |= event["session"]
             await self.tell("session.updated", session=self._session)
         elif kind == "input_audio_buffer.commit":
-            item = f"item_{next(self._numbers)}"
-            await self.tell("input_audio_buffer.committed", item_id=item, previous_item_id=None)
-            if self._fake.transcription_usage is not None:
-                await self.tell(
-                    "conversation.item.input_audio_transcription.completed",
-                    item_id=item, content_index=0, transcript="hi", usage=self._fake.transcription_usage,
-                )  # fmt: skip
+            await self._commit(self._fake.scripted_transcriptions.get(event.get("event_id", "")))
+        elif kind == "input_audio_buffer.append" and event.get("event_id") in self._fake.scripted:
+            await self.tell("input_audio_buffer.speech_started", audio_start_ms=0, item_id="item_v")
+            await self.tell("input_audio_buffer.speech_stopped", audio_end_ms=0, item_id="item_v")
+            await self._commit(None)
+            self._begin(self._fake.scripted[event["event_id"]])
         elif kind == "conversation.item.create":
             await self.tell("conversation.item.added", item=event["item"], previous_item_id=None)
         elif kind == "response.create":
-            turn = self._fake.turns.pop(0) if self._fake.turns else Turn(usage=usage())
-            response_id = f"resp_{next(self._numbers)}"
-            self._speaking[response_id] = asyncio.create_task(self._speak_up(response_id, turn))
+            turn = self._fake.scripted.get(event.get("event_id", ""))
+            self._begin(turn or (self._fake.turns.pop(0) if self._fake.turns else Turn(usage=usage())))
         elif kind == "response.cancel":
             for task in list(self._speaking.values()):
                 task.cancel("cancelled")
+
+    async def _commit(self, used: dict[str, Any] | None) -> None:
+        item, used = f"item_{next(self._numbers)}", used or self._fake.transcription_usage
+        await self.tell("input_audio_buffer.committed", item_id=item, previous_item_id=None)
+        if used is not None:
+            kind = "conversation.item.input_audio_transcription.completed"
+            await self.tell(kind, item_id=item, content_index=0, transcript=self._fake.transcript, usage=used)
+
+    def _begin(self, turn: Turn) -> None:
+        response_id = f"resp_{next(self._numbers)}"
+        self._speaking[response_id] = asyncio.create_task(self._speak_up(response_id, turn))
 
     async def _speak_up(self, response_id: str, turn: Turn) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -192,19 +208,27 @@ class Talk:
         status, used = turn.status, turn.usage
         try:
             for number in range(turn.deltas):
+                if number < len(turn.pieces):
+                    piece = turn.pieces[number]
+                    await self.tell("response.output_audio_transcript.delta", delta=piece, **place)
                 await self.tell("response.output_audio.delta", delta=sound, **place)
                 if turn.drop is not None and number == turn.deltas // 2:
                     await self._drop(turn.drop)
                 await asyncio.sleep(turn.pace_seconds)
-            await self.tell("response.output_audio_transcript.delta", delta=turn.text, **place)
+            if not turn.pieces:
+                await self.tell("response.output_audio_transcript.delta", delta=turn.text, **place)
         except asyncio.CancelledError as cancelled:
             if not cancelled.args or not turn.done:
                 return
             status, used = "cancelled", turn.cancelled_usage or turn.usage
         finally:
             self._speaking.pop(response_id, None)
+        output = [_message("".join(turn.pieces))] if turn.pieces else []
+        if turn.pieces and turn.done:
+            await self.tell("response.output_audio_transcript.done", transcript="".join(turn.pieces), **place)
+            await self.tell("response.output_item.done", response_id=response_id, output_index=0, item=output[0])
         if turn.done:
-            await self.tell("response.done", response=_response(response_id, status, used))
+            await self.tell("response.done", response=_response(response_id, status, used) | {"output": output})
 
     async def _drop(self, code: int) -> None:
         if code:
@@ -218,6 +242,11 @@ def _response(response_id: str, status: str, used: dict[str, Any] | None = None)
         "id": response_id, "object": "realtime.response", "status": status, "status_details": None, "output": [],
         "usage": used,
     }  # fmt: skip
+
+
+def _message(transcript: str) -> dict[str, Any]:
+    content = [{"type": "output_audio", "transcript": transcript}]
+    return {"id": "item_x", "type": "message", "role": "assistant", "status": "completed", "content": content}
 
 
 TOKENS = {"text_in": 10, "audio_in": 20, "image_in": 0, "text_out": 5, "audio_out": 40}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -106,7 +107,9 @@ def speaker(committed: None, voice: FakeRealtime, uvicorn: LiveServer) -> Speake
 
 
 async def event(socket: ClientConnection) -> dict[str, Any]:
-    return dict(json.loads(await socket.recv()))
+    """The next event; one that never comes fails the test."""
+    async with asyncio.timeout(60):
+        return dict(json.loads(await socket.recv()))
 
 
 async def until_event(socket: ClientConnection, kind: str) -> dict[str, Any]:

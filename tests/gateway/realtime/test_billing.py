@@ -184,7 +184,7 @@ def test_a_session_is_cut_off_when_its_budget_runs_out(
     """Twenty seconds are affordable, and the model would talk for a minute, ten times as fast as it is heard."""
     seconds = 20
     budget = speaker.budget(600 * 32_000 + 1 + seconds * 20 * 64_000)
-    until(lambda: _is_gated(speaker, uvicorn), what="the budget being known")
+    until(lambda: is_gated(speaker, uvicorn), what="the budget being known")
     voice.turns = [Turn(usage=usage(), deltas=600, pace_seconds=0.01, done=False)]
 
     async def talk() -> tuple[list[dict[str, Any]], int | None, int]:
@@ -215,7 +215,7 @@ def test_a_session_is_cut_off_when_its_budget_runs_out(
 
 def test_as_many_sessions_begin_as_a_budget_is_for(speaker: Speaker, voice: FakeRealtime, uvicorn: LiveServer) -> None:
     budget = speaker.budget(10 * SLICE_NANO_USD)
-    until(lambda: _is_gated(speaker, uvicorn), what="the budget being known")
+    until(lambda: is_gated(speaker, uvicorn), what="the budget being known")
 
     async def knock(opened: list[Any]) -> int:
         try:
@@ -238,7 +238,7 @@ def test_as_many_sessions_begin_as_a_budget_is_for(speaker: Speaker, voice: Fake
     books_balance()
 
 
-def _is_gated(speaker: Speaker, server: LiveServer) -> bool:
+def is_gated(speaker: Speaker, server: LiveServer) -> bool:
     """Whether a session that begins now is held in the budget."""
 
     async def talk() -> None:
@@ -255,7 +255,7 @@ def test_a_lease_is_renewed_while_the_budget_has_room(
 ) -> None:
     """Two minutes in one response: more than a slice."""
     budget = speaker.budget(10 * SLICE_NANO_USD)
-    until(lambda: _is_gated(speaker, uvicorn), what="the budget being known")
+    until(lambda: is_gated(speaker, uvicorn), what="the budget being known")
     used = usage(audio_out=2400)
     voice.turns = [Turn(usage=used, deltas=120, pace_seconds=0.01, delta_bytes=48_000)]
 
