@@ -10,8 +10,8 @@ from gateway.context import AttemptNote, Call, Trace
 
 BLOCKED = frozenset(
     {
-        "budget_exceeded", "model_not_approved", "permission_denied", "price_unknown", "rate_limited",
-        "request_blocked", "response_blocked", "tenant_suspended",
+        "budget_exceeded", "key_revoked", "model_not_approved", "permission_denied", "policy", "price_unknown",
+        "rate_limited", "request_blocked", "response_blocked", "tenant_suspended",
     }
 )  # fmt: skip
 """Error codes by which a rule of the tenant's or the platform's stopped a call."""

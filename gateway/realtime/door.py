@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from django.db import DatabaseError, InterfaceError
 
@@ -88,6 +88,7 @@ class RealtimeDoor:
         trace.caller = identity.caller
         call = _call(scope, meta, identity=identity, trace=trace)
         trace.requested_model = call.requested_model
+        self._gateway.audit.started(call, trace)
         return identity, call, await open_session(self._gateway, call, trace=trace)
 
     def _session(self, identity: Identity, call: Call, *, trace: Trace, opened: Opened) -> Session:
@@ -145,6 +146,8 @@ class RealtimeDoor:
             self._gateway.limits.finish(trace)
         self._gateway.observer.finished(trace)
         self._gateway.request_log.add(trace)
+        self._gateway.audit.ended(trace)
+        self._gateway.usage_feed.add(trace)
 
 
 def _call(scope: Message, meta: dict[str, str], *, identity: Identity, trace: Trace) -> Call:
@@ -173,9 +176,14 @@ def _call(scope: Message, meta: dict[str, str], *, identity: Identity, trace: Tr
 
 
 def _check_origin(meta: dict[str, str], allowed: frozenset[str]) -> None:
-    """Browsers say where a page is from. No cookie opens a session, so this only narrows who may use a key."""
+    """Browsers say where a page is from: this platform's own, such as the playground, or one that is allowed.
+
+    No cookie opens a session, so this only narrows who may use a key.
+    """
     origin = meta.get("HTTP_ORIGIN")
-    if origin is not None and "*" not in allowed and origin not in allowed:
+    if origin is None or "*" in allowed or origin in allowed:
+        return
+    if urlsplit(origin).netloc != meta.get("HTTP_HOST"):
         raise PermissionDeniedError("Pages of this origin may not open sessions.")
 
 
@@ -216,9 +224,14 @@ async def _refuse(error: GatewayError, scope: Message, *, send: Send, trace: Tra
 def _sum_up(session: Session) -> None:
     """What rate limits, metrics and the log are told of a session that is over."""
     charges = session.purse.charges
+    if not charges:
+        return
+    used = [charge.usage for charge in charges]
     session.trace.usage = Usage(
         units={},
-        input_tokens=sum(charge.usage.input_tokens for charge in charges),
-        output_tokens=sum(charge.usage.output_tokens for charge in charges),
+        input_tokens=sum(usage.input_tokens for usage in used),
+        output_tokens=sum(usage.output_tokens for usage in used),
+        cache_read_tokens=sum(usage.cache_read_tokens for usage in used),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in used),
     )
     session.trace.cost_nano_usd = sum(charge.cost_nano_usd for charge in charges)

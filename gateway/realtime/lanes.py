@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 HELD_BYTES = 256 * 1024
 """Five seconds of sound as base64; a single larger frame passes all the same."""
@@ -58,8 +59,7 @@ class Lanes:
             await self._filled.wait()
         frame = (self._urgent or self._ordinary).popleft()
         self._bytes -= len(frame)
-        if self._bytes < self._most_bytes and len(self) < HELD_FRAMES:
-            self._room.set()
+        self._make_room()
         return frame
 
     def drop(self) -> None:
@@ -69,11 +69,21 @@ class Lanes:
         self._bytes = 0
         self._room.set()
 
+    def drop_those(self, unwanted: Callable[[str], bool]) -> None:
+        """Forget some of what is queued."""
+        self._ordinary = deque(frame for frame in self._ordinary if not unwanted(frame))
+        self._bytes = sum(map(len, (*self._urgent, *self._ordinary)))
+        self._make_room()
+
     def close(self) -> None:
         """Take nothing more; what is queued can still be taken out."""
         self._closed = True
         self._filled.set()
         self._room.set()
+
+    def _make_room(self) -> None:
+        if self._bytes < self._most_bytes and len(self) < HELD_FRAMES:
+            self._room.set()
 
     def _add(self, lane: deque[str], frame: str) -> None:
         if self._closed:

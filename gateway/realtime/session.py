@@ -10,23 +10,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from billing.models import Ending, UsageSource
 from gateway.context import Call, Trace
-from gateway.errors import GatewayError, PayloadTooLargeError, ValidationError
+from gateway.errors import GatewayError, PayloadTooLargeError, RequestBlockedError, ValidationError
 from gateway.realtime.charges import Charge
 from gateway.realtime.client import ClientClosedError, ClientSocket
 from gateway.realtime.closing import TOO_BIG, End, closed_event, error_event, passed_on, summary_of
 from gateway.realtime.frames import read_frame
 from gateway.realtime.hearing import Hearing
+from gateway.realtime.keeping import Keeping
 from gateway.realtime.lanes import Lanes, LanesClosedError
 from gateway.realtime.models import SessionReason
 from gateway.realtime.pace import Pace
 from gateway.realtime.policing import ModelSwapError, Terms
 from gateway.realtime.purse import Purse
+from gateway.realtime.screening import Heard, Screen
 from gateway.realtime.watch import Watch
 from providers.errors import ProviderError
 from providers.realtime.types import Conversation, ServerEvent, SocketClosedError, UpstreamSocket
@@ -59,6 +62,8 @@ class Session:
         self.purse = purse
         self.terms = terms
         self.hearing = Hearing(call, terms, prices=gateway.directory.prices)
+        self.screen = Screen(gateway, call, trace=trace, target=terms.target)
+        self._keeping = Keeping(call, trace)
         self.wants_summary = True
         self.key_digest = b""
         """Of the key that it was opened with."""
@@ -91,6 +96,7 @@ class Session:
         self.call = call
         self.terms.caller = call.caller
         self.purse.follow(call)
+        self.screen.follow(call)
 
     def wake(self) -> None:
         """Look at once whether the session may go on."""
@@ -108,10 +114,7 @@ class Session:
         for event in first:
             self.hearing.hear(event)
             self._down.put_last(event.text)
-        if self.begins_with:
-            update = {"type": "session.update", "session": self.terms.session(self.begins_with, affordable_tokens=None)}
-            for frame in conversation.to_provider(update, orjson.dumps(update).decode()):
-                self._up.put_last(frame)
+        await self._begin(conversation)
         talking = [
             asyncio.create_task(self._from_client(client, conversation)),
             asyncio.create_task(self._keep()),
@@ -144,6 +147,19 @@ class Session:
         await upstream.close()
         await self.purse.settled()
         return End(reason=SessionReason.CLIENT_LEFT)
+
+    async def _begin(self, conversation: Conversation) -> None:
+        """Tell the provider what the session's client secret prescribes."""
+        if not self.begins_with:
+            return
+        update = {"type": "session.update", "session": self.terms.session(self.begins_with, affordable_tokens=None)}
+        try:
+            await self.screen.asked(update)
+        except RequestBlockedError as error:
+            self.stop(End(reason=SessionReason.POLICY, error=error))
+            return
+        for frame in conversation.to_provider(update, orjson.dumps(update).decode()):
+            self._up.put_last(frame)
 
     async def _from_client(self, client: ClientSocket, conversation: Conversation) -> None:
         pace = Pace()
@@ -178,6 +194,9 @@ class Session:
         policed = self.terms.police(event, affordable_tokens=self.purse.affordable_tokens)
         if policed is not None:
             event, text = policed, orjson.dumps(policed).decode()
+        self._keeping.asked(kind, text)
+        if await self.screen.asked(event):
+            text = orjson.dumps(event).decode()
         if self.hearing.asked(event, size=len(text)):
             self._busy()
         for frame in conversation.to_provider(event, text):
@@ -214,7 +233,10 @@ class Session:
                         self._quiet.set()
                     if self.charged or self._is_dear():
                         self._wake.set()
-                    await self._tell(event)
+                    if self.screen.is_idle:
+                        await self._tell(event)
+                    else:
+                        await self._tell_judged(await self.screen.heard(event), conversation)
         except SocketClosedError as gone:
             self._provider_gone = True
             self._quiet.set()
@@ -226,9 +248,31 @@ class Session:
         except LanesClosedError:
             pass
 
+    async def _tell_judged(self, heard: Heard, conversation: Conversation) -> None:
+        """What the hooks left of an event. Where one has blocked, the provider is to stop."""
+        if heard.refusal is not None:
+            self._down.drop_those(_is_sound_of(heard.response_id))
+            self._down.put_last(error_event(heard.refusal))
+            if heard.item_id:
+                self._tell_provider({"type": "conversation.item.delete", "item_id": heard.item_id}, conversation)
+            if self.hearing.meter.is_speaking:
+                named = {"response_id": heard.response_id} if heard.response_id else {}
+                self._tell_provider({"type": "response.cancel", **named}, conversation)
+        for event in heard.events:
+            await self._tell(event)
+
+    def _tell_provider(self, event: dict[str, Any], conversation: Conversation) -> None:
+        """A word of the gateway's own, before all that is queued; nothing to a provider that has no such word."""
+        try:
+            for frame in conversation.to_provider(event, orjson.dumps(event).decode()):
+                self._up.put_urgent(frame)
+        except ProviderError:
+            return
+
     async def _tell(self, event: ServerEvent) -> None:
         if self._muted:
             return
+        self._keeping.told(event)
         if event.type in URGENT_FOR_CLIENT:
             self._down.put_urgent(event.text)
         else:
@@ -285,9 +329,7 @@ class Session:
         if not self.hearing.is_busy or self._provider_gone:
             return
         if self.hearing.meter.is_speaking:
-            cancel = {"type": "response.cancel"}
-            for frame in conversation.to_provider(cancel, orjson.dumps(cancel).decode()):
-                self._up.put_urgent(frame)
+            self._tell_provider({"type": "response.cancel"}, conversation)
         self._quiet.clear()
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS.get(end.reason, LAST_WORD_SECONDS_OTHERWISE)):
@@ -333,6 +375,17 @@ class Session:
         """A task that fails by a fault of ours ends the session."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.stop(self.hearing.broke(error, self.id))
+
+
+def _is_sound_of(response_id: str) -> Callable[[str], bool]:
+    """Tells whether a queued frame is sound of a response; of any for no id."""
+
+    def is_sound(frame: str) -> bool:
+        event = orjson.loads(frame)
+        is_its = not response_id or event.get("response_id") == response_id
+        return bool(is_its and event.get("type") == "response.output_audio.delta")
+
+    return is_sound
 
 
 def _event_id(text: str) -> object:
