@@ -54,6 +54,19 @@ _MOCK_MODELS: list[dict[str, Any]] = [
         "prices": {"seconds": "100"},
         "deployments": [{"provider": MOCK, "upstream_model": "mock-transcribe"}],
     },
+    {
+        "name": "mock-voice",
+        "capabilities": ["realtime"],
+        "prices": {
+            "input": "4",
+            "cache_read": "0.4",
+            "output": "24",
+            "audio_input": "32",
+            "audio_cache_read": "0.4",
+            "audio_output": "64",
+        },
+        "deployments": [{"provider": MOCK, "upstream_model": "mock-voice"}],
+    },
 ]
 
 CLI = "cli"

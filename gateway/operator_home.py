@@ -19,6 +19,9 @@ from providers.selectors import SERVING
 from tenants.models import ApiKey, Tenant, TenantStatus
 
 WAITING_SHOWN = 10
+VOICE_PLAYGROUND = "voice_playground"
+PAGES = frozenset({VOICE_PLAYGROUND})
+"""What is no list of a model's rows."""
 
 SIDEBAR = (
     ("Tenants", (
@@ -58,6 +61,7 @@ SIDEBAR = (
     ("Usage", (
         ("Requests", "alt_route", "gateway_requestrecord"),
         ("Voice sessions", "graphic_eq", "gateway_realtimesession"),
+        ("Voice playground", "mic", VOICE_PLAYGROUND),
         ("Usage", "monitoring", "billing_usagerecord"),
         ("Adjustments", "published_with_changes", "billing_adjustment"),
         ("Attempts", "call_made", "billing_attempt"),
@@ -85,7 +89,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "title": title,
             "separator": True,
             "items": [
-                {"title": name, "icon": icon, "link": reverse(f"admin:{page}_changelist")} for name, icon, page in items
+                {"title": name, "icon": icon, "link": reverse(page if page in PAGES else f"admin:{page}_changelist")}
+                for name, icon, page in items
             ],
         }
         for title, items in SIDEBAR

@@ -6,10 +6,12 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from gateway.desk import voice
 from gateway.login_guard import guarded_login
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", guarded_login),
+    *voice.urls(),
     path("admin/", admin.site.urls),
 ]
