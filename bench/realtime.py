@@ -2,7 +2,8 @@
 
 Each session sends a frame of 20 ms fifty times a second; every fifth is sent back: ten answers a second. The
 figures are those of the gateway minus those of the same sessions straight at the provider. One way is half of the round
-trip.
+trip. The crowd is measured again while calls on the same process wait for a database that takes a second (R3), and
+`bench.realtime_moments` measures what happens once in a session. `--soak MINUTES` adds how memory grows.
 """
 
 import argparse
@@ -10,19 +11,25 @@ import asyncio
 import base64
 import json
 import os
+import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+import psycopg
 from websockets.asyncio.client import connect
 
 from bench.errors import BenchError
 from bench.private_gateway import KEY_VARIABLE, engines_in, manage
+from bench.realtime_moments import moments
 from bench.servers import free_port, running, uvicorn_server, wait_for_port
 from tenants.keys import generate_key
 
@@ -32,6 +39,7 @@ FRAMES_PER_SECOND = 50
 ANSWERED_EVERY = 5
 LATE_MS = 50
 IDLE_SESSIONS = 200
+SOAK_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -45,19 +53,41 @@ class Figures:
         return sorted(self.trips_ms)[min(len(self.trips_ms) - 1, int(len(self.trips_ms) * share))]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long each measurement lasts, with how many sessions the crowd; minutes of the soak, 0 for none."""
+
+    seconds: float
+    sessions: int
+    soak_minutes: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sessions are opened, with what, and what serves them."""
+
+    gateway: str
+    direct: str
+    origin: str
+    key: str
+    pid: int
+    database_url: str
+
+
 def main() -> None:
     """Measure, and print a table."""
     options = argparse.ArgumentParser(prog="python -m bench.realtime", description=__doc__)
     options.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    options.add_argument("--soak", type=float, default=0, help="minutes with the crowd in which memory is watched")
     options.add_argument("--sessions", type=int, default=50, help="at the same time, of the crowded measurements")
     asked = options.parse_args()
     try:
-        print(run(asked.seconds, asked.sessions))
+        print(run(Plan(asked.seconds, asked.sessions, asked.soak)))
     except BenchError as error:
         sys.exit(f"bench: {error}")
 
 
-def run(seconds: float, sessions: int) -> str:
+def run(plan: Plan) -> str:
     """All measurements against a gateway of our own; the table as text."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -73,9 +103,13 @@ def run(seconds: float, sessions: int) -> str:
             manage(["migrate", "--verbosity", "0"], environment)
             manage(["apply", "-"], environment, stdin=json.dumps(configuration(port)))
             with uvicorn_server("gateway.asgi:application", "gateway", scratch=scratch, environment=environment) as at:
-                gateway = f"{at.url.replace('http', 'ws')}/v1/realtime?model={MODEL}"
-                direct = f"ws://127.0.0.1:{port}/v1/realtime?model={MODEL}"
-                return report(gateway, direct, key=key, pid=at.pid, seconds=seconds, sessions=sessions)
+                origin = at.url.removesuffix("/")
+                place = Place(
+                    gateway=f"{origin.replace('http', 'ws')}/v1/realtime?model={MODEL}",
+                    direct=f"ws://127.0.0.1:{port}/v1/realtime?model={MODEL}",
+                    origin=origin, key=key, pid=at.pid, database_url=engines.database_url or "",
+                )  # fmt: skip
+                return f"{report(place, plan)}\n\n{asyncio.run(moments(place.gateway, key))}"
 
 
 def configuration(port: int) -> dict[str, Any]:
@@ -94,29 +128,101 @@ def configuration(port: int) -> dict[str, Any]:
     return {"providers": [provider], "models": [model], "tenants": [tenant]}
 
 
-def report(gateway: str, direct: str, *, key: str, pid: int, seconds: float, sessions: int) -> str:
-    """Measure both, alone and in a crowd."""
+def report(place: Place, plan: Plan) -> str:
+    """Measure both, alone and in a crowd, and the crowd beside a slow database."""
     lines = [
-        "| sessions | frames a second | added one way, p50 | p99 | later than 50 ms | CPU |",
-        "|---|---|---|---|---|---|",
+        "| sessions | frames a second | added one way, p50 | p99 | later than 50 ms | CPU | sessions a core at 80 % |",
+        "|---|---|---|---|---|---|---|",
     ]
-    idle = asyncio.run(idle_kib(gateway, IDLE_SESSIONS, key=key, pid=pid))  # first: what is free already is not seen
-    for count in (1, sessions):
-        through = asyncio.run(measure(gateway, count, key=key, pid=pid, seconds=seconds))
-        straight = asyncio.run(measure(direct, count, key=key, pid=pid, seconds=seconds))
-        added = [(through.at(share) - straight.at(share)) / 2 for share in (0.5, 0.99)]
-        late = sum(trip > 2 * LATE_MS for trip in through.trips_ms)
-        cells = (count, count * FRAMES_PER_SECOND, *(f"{ms:.2f} ms" for ms in added), late, f"{through.cores:.0%}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", f"{idle:.0f} KiB for each of {IDLE_SESSIONS} idle sessions."]
+    idle = asyncio.run(idle_kib(place))  # first: what is free already is not seen
+    before = psutil.Process(place.pid).memory_info().rss
+    for count in (1, plan.sessions):
+        lines.append(_line(str(count), count, *_both(place, count, plan.seconds)))
+    active = (psutil.Process(place.pid).memory_info().rss - before) / 1024 / plan.sessions
+    with slow_database(place):
+        figures = _both(place, plan.sessions, plan.seconds)
+    lines.append(_line(f"{plan.sessions}, database slow", plan.sessions, *figures))
+    lines += ["", f"{idle:.0f} KiB for each of {IDLE_SESSIONS} idle sessions, at most {active:.0f} for an active one."]
+    if plan.soak_minutes:
+        lines.append(soak(place, plan))
     return "\n".join(lines)
 
 
-async def measure(url: str, count: int, *, key: str, pid: int, seconds: float) -> Figures:
+def _both(place: Place, count: int, seconds: float) -> tuple[Figures, Figures]:
+    """Through the gateway, and straight at the provider."""
+    return (
+        asyncio.run(measure(place.gateway, count, place=place, seconds=seconds)),
+        asyncio.run(measure(place.direct, count, place=place, seconds=seconds)),
+    )
+
+
+def _line(name: str, count: int, through: Figures, straight: Figures) -> str:
+    added = [(through.at(share) - straight.at(share)) / 2 for share in (0.5, 0.99)]
+    late = sum(trip > 2 * LATE_MS for trip in through.trips_ms)
+    per_core = int(0.8 * count / through.cores) if through.cores else 0
+    ms = (f"{figure:.2f} ms" for figure in added)
+    cells = (name, count * FRAMES_PER_SECOND, *ms, late, f"{through.cores:.0%}", per_core)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+@contextmanager
+def slow_database(place: Place) -> Iterator[None]:
+    """Have a call of the process wait a second for the database, again and again."""
+    done = threading.Event()
+
+    def hold() -> None:
+        with psycopg.connect(place.database_url, autocommit=True) as connection:
+            while not done.is_set():
+                with connection.transaction():
+                    connection.execute("LOCK TABLE gateway_realtimesession IN ACCESS EXCLUSIVE MODE")
+                    done.wait(1)
+                done.wait(0.05)
+
+    def ask() -> None:
+        headers = {"authorization": f"Bearer {place.key}"}
+        with httpx.Client(trust_env=False, timeout=30, headers=headers) as client:
+            while not done.is_set():
+                client.get(f"{place.origin}/v1/realtime/sessions")
+
+    threads = [threading.Thread(target=work) for work in (hold, ask)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def soak(place: Place, plan: Plan) -> str:
+    """How memory grows while the crowd talks: the slope over the last two thirds of it."""
+    process = psutil.Process(place.pid)
+    seen: list[tuple[float, int]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SOAK_LOOK_SECONDS):
+            seen.append((time.monotonic(), process.memory_info().rss))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    asyncio.run(measure(place.gateway, plan.sessions, place=place, seconds=plan.soak_minutes * 60))
+    done.set()
+    watching.join()
+    later = seen[len(seen) // 3 :]
+    if len(later) < 2:
+        raise BenchError("The soak was too short to see anything.")
+    slope = statistics.linear_regression(*zip(*later, strict=True)).slope
+    per_hour = slope * 3600 / 2**20 * 100 / plan.sessions
+    return f"Over {plan.soak_minutes:g} minutes memory grew by {per_hour:.2f} MiB an hour for each hundred sessions."
+
+
+async def measure(url: str, count: int, *, place: Place, seconds: float) -> Figures:
     """So many sessions for so long."""
-    process = psutil.Process(pid)
+    process = psutil.Process(place.pid)
     before, began = sum(process.cpu_times()[:2]), time.monotonic()
-    found = await asyncio.gather(*(converse(url, key=key, seconds=seconds) for _ in range(count)))
+    found = await asyncio.gather(*(converse(url, key=place.key, seconds=seconds) for _ in range(count)))
     cores = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - began)
     trips = [trip for one in found for trip in one]
     if not trips:
@@ -154,17 +260,17 @@ async def converse(url: str, *, key: str, seconds: float) -> list[float]:
     return trips
 
 
-async def idle_kib(url: str, count: int, *, key: str, pid: int) -> float:
+async def idle_kib(place: Place) -> float:
     """How much memory a session takes that says nothing."""
-    process = psutil.Process(pid)
+    process = psutil.Process(place.pid)
     before = process.memory_info().rss
-    headers = {"Authorization": f"Bearer {key}"}
-    sockets = [await connect(url, additional_headers=headers, compression=None, proxy=None) for _ in range(count)]
+    opening = {"additional_headers": {"Authorization": f"Bearer {place.key}"}, "compression": None, "proxy": None}
+    sockets = [await connect(place.gateway, **opening) for _ in range(IDLE_SESSIONS)]
     await asyncio.sleep(1)
     grown = process.memory_info().rss - before
     for socket in sockets:
         await socket.close()
-    return grown / 1024 / count
+    return grown / 1024 / IDLE_SESSIONS
 
 
 if __name__ == "__main__":
