@@ -247,6 +247,7 @@ def is_gated(speaker: Speaker, server: LiveServer) -> bool:
             await until_event(socket, "session.closed")
 
     asyncio.run(talk())
+    speaker.charges()  # what it held is free again
     return bool(Attempt.objects.filter(tenant=speaker.tenant).order_by("-created_at")[0].windows)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import signal
 import socket as sockets
 import time
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from django.db import connection
+from websockets.exceptions import ConnectionClosed
 
 from billing.models import Attempt, BudgetWindow
 from gateway.realtime.rows import close_lost
@@ -201,3 +204,25 @@ def test_barging_in_overtakes_what_is_queued(speaker: Speaker, voice: FakeRealti
     assert seen.received_at[seen.types().index("response.cancel")] - sent < 1
     (charge,) = speaker.charges()
     assert charge.units["audio_output"] == 3
+
+
+def test_a_client_that_sends_without_end_takes_no_memory(
+    speaker: Speaker, voice: FakeRealtime, uvicorn: LiveServer
+) -> None:
+    """It would send 100 MiB as fast as they are taken; a voice makes 64 KiB a second."""
+    process = psutil.Process(uvicorn.process.pid)
+    frame = json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 262_144})
+
+    async def talk() -> tuple[int | None, int]:
+        before, most = process.memory_info().rss, 0
+        async with speaker.session(uvicorn, ping_interval=None) as socket:
+            with contextlib.suppress(ConnectionClosed):
+                for _ in range(400):
+                    await socket.send(frame)
+                    most = max(most, process.memory_info().rss - before)
+            await socket.wait_closed()
+            return socket.close_code, most
+
+    code, grown = asyncio.run(talk())
+    assert code == 1008 and grown < 8 * 1024 * 1024
+    assert speaker.closed()[0].reason == "policy"

@@ -12,16 +12,20 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import InvalidStatus
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from billing.models import Attempt, BudgetWindow, UsageRecord
 from gateway.realtime.models import RealtimeSession
+from gateway.realtime.rows import close_lost
 from providers.models import Model
 from tenants.models import Notification
 from tests import factories
@@ -381,3 +385,86 @@ def test_50_sessions_are_summed_up_when_their_process_stops(
     assert not Attempt.objects.filter(tenant=speaker.tenant, state="open").exists()
     assert not BudgetWindow.objects.filter(budget__tenant=speaker.tenant, reserved_nano_usd__gt=0).exists()
     books_balance()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_processes_lose_nothing_and_charge_nothing_twice(
+    speaker: Speaker, voice: FakeRealtime, start: Start, seed: int
+) -> None:
+    """R15, R22: forty sessions talk when their process is killed; every turn has a cost that no other has."""
+    beats = {"HEARTBEAT_SECONDS": "1", "PROCESS_DEAD_SECONDS": "3"}
+    victim = start(**beats)
+    speaker.known_to(victim)
+    dice = random.Random(seed)
+    costs: dict[str, int] = {}
+    for number in range(40 * 200):
+        used = usage(text_in=1 + number, audio_in=0, text_out=0, audio_out=0)
+        name = f"k{number}"
+        voice.scripted[name] = Turn(usage=used, deltas=2, pace_seconds=dice.random() / 20)
+        costs[name] = oracle(used)
+    seen: set[str] = set()
+
+    async def talk(number: int) -> None:
+        with suppress(ConnectionClosed):
+            async with speaker.session(victim, open_timeout=60) as socket:
+                for turn in range(200):
+                    name = f"k{number * 200 + turn}"
+                    await say(socket, type="response.create", event_id=name)
+                    await until_event(socket, "response.done")
+                    seen.add(name)
+
+    async def talk_all() -> None:
+        talks = [asyncio.create_task(talk(number)) for number in range(40)]
+        await asyncio.sleep(2 + dice.random() * 2)
+        victim.process.kill()
+        await asyncio.gather(*talks)
+        victim.process.wait()
+
+    asyncio.run(talk_all())
+    start(**beats)
+    open_ = Attempt.objects.filter(tenant=speaker.tenant, state="open")
+    until(lambda: not open_.exists(), seconds=60, what="the sweep")
+    charges = speaker.charges()
+    exact = Counter(charge.cost_nano_usd for charge in charges if charge.usage_source == "provider_final")
+    counted = [charge for charge in charges if charge.usage_source != "provider_final"]
+    assert set(exact.values()) == {1} and set(exact) <= set(costs.values())
+    missing = {costs[name] for name in seen} - set(exact)
+    assert len(missing) <= len(counted) <= 40, "what was told and not settled is charged as it was counted"
+    until(lambda: close_lost(3) == 0 and not _is_open(speaker), seconds=30, what="the sessions being closed")
+    assert sum(row.cost_nano_usd for row in speaker.closed(40)) == sum(charge.cost_nano_usd for charge in charges)
+    books_balance()
+
+
+def _is_open(speaker: Speaker) -> bool:
+    return RealtimeSession.objects.filter(tenant=speaker.tenant, closed_at=None).exists()
+
+
+def test_a_provider_that_says_nothing_is_given_up(committed: None, uvicorn: LiveServer) -> None:
+    """R16: it takes the handshake and never has a session."""
+
+    async def knock(port: int) -> int:
+        speaker = await asyncio.to_thread(in_thread_made, f"http://127.0.0.1:{port}/v1", uvicorn)
+        try:
+            async with speaker.connect(uvicorn, open_timeout=30):
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    async def talk() -> tuple[int, float]:
+        async def wait(socket: ServerConnection) -> None:
+            await socket.wait_closed()
+
+        async with serve(wait, "127.0.0.1", 0) as silent:
+            began = time.monotonic()
+            return await knock(silent.sockets[0].getsockname()[1]), time.monotonic() - began
+
+    status, seconds = asyncio.run(talk())
+    assert status == 504 and seconds < 10 + 1 + 5, "ten seconds for the provider, and until its rows were known"
+
+
+def in_thread_made(base_url: str, server: LiveServer) -> Speaker:
+    """Rows made beside an event loop."""
+    try:
+        return make_speaker(base_url, secret="x").known_to(server)
+    finally:
+        connection.close()
