@@ -34,8 +34,8 @@ SECRET_SECONDS = 60
 
 LONGEST_INSTRUCTIONS = 4000
 TENANTS_SHOWN = 500
-MAY_TALK = "tenants.change_apikey"
-"""It spends a key's money."""
+MAY_TALK = "gateway.add_playground"
+"""Not every operator who may look may spend a tenant's money; viewers may not."""
 
 MAY_LOOK = "gateway.view_realtimesession"
 

@@ -15,7 +15,10 @@ from tests import factories
 from tests.fakes.realtime_openai import FakeRealtime
 from tests.gateway.conftest import forget_health, wait_for_models
 from tests.gateway.realtime.conftest import VOICE, VOICE_PRICES, Speaker, event, say, until_event
+from tests.gateway.realtime.test_lifetime import Start, start
 from tests.live import LiveServer
+
+__all__ = ["start"]
 
 
 def refused(speaker: Speaker, server: LiveServer, **options: Any) -> tuple[int, str]:
@@ -149,3 +152,23 @@ def test_another_deployment_is_asked_before_the_session_is_created(
     assert speaker.charges() == []
     states = list(Attempt.objects.filter(tenant=tenant).order_by("created_at").values_list("failure", flat=True))
     assert states == ["unreachable", "nothing_used"]
+
+
+def test_pages_of_other_origins_may_not_open_sessions(speaker: Speaker, start: Start) -> None:
+    """Whatever cookie or key they have: the platform's own pages and those that are named may."""
+    server = start(CORS_ORIGINS="https://app.example")
+    speaker.known_to(server)
+
+    def opens(origin: str) -> tuple[int, str]:
+        return refused(speaker, server, headers={"Origin": origin, "Cookie": "sessionid=x"})
+
+    assert opens("https://evil.example") == opens("null") == (403, "permission_denied")
+    assert opens(f"https://evil.example/127.0.0.1:{server.port}") == (403, "permission_denied")
+
+    async def talk(origin: str) -> None:
+        async with speaker.session(server, headers={"Origin": origin}) as socket:
+            await say(socket, type="session.close")
+            await until_event(socket, "session.closed")
+
+    asyncio.run(talk("https://app.example"))
+    asyncio.run(talk(server.origin))

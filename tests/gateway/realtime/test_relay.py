@@ -146,6 +146,25 @@ def test_a_flood_ends_the_session(speaker: Speaker, uvicorn: LiveServer) -> None
     assert speaker.closed()[0].reason == "policy"
 
 
+def test_a_frame_may_be_as_large_as_openai_takes_it_and_no_larger(
+    speaker: Speaker, voice: FakeRealtime, uvicorn: LiveServer
+) -> None:
+    async def talk() -> int | None:
+        async with speaker.session(uvicorn) as socket:
+            await say(socket, type="input_audio_buffer.append", audio="A" * (15 * 1024 * 1024))
+            await say(socket, type="input_audio_buffer.commit")
+            await until_event(socket, "input_audio_buffer.committed")
+            with contextlib.suppress(ConnectionClosed):
+                await say(socket, type="input_audio_buffer.append", audio="A" * (17 * 1024 * 1024))
+            await socket.wait_closed()
+            return socket.close_code
+
+    assert asyncio.run(talk()) == 1009
+    appended, _committed = voice.connections[-1].received
+    assert len(appended["audio"]) == 15 * 1024 * 1024
+    assert len(speaker.closed()) == 1
+
+
 @pytest.mark.parametrize("code", [4001, 1011, 0])
 def test_a_provider_that_drops_the_session(
     speaker: Speaker, voice: FakeRealtime, uvicorn: LiveServer, code: int
