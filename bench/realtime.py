@@ -134,21 +134,19 @@ def report(place: Place, plan: Plan) -> str:
         "| sessions | frames a second | added one way, p50 | p99 | later than 50 ms | CPU | sessions a core at 80 % |",
         "|---|---|---|---|---|---|---|",
     ]
-    idle = asyncio.run(idle_kib(place))  # first: what is free already is not seen
-    before = psutil.Process(place.pid).memory_info().rss
+    idle, active = asyncio.run(memory_kib(place, plan.sessions))  # first: what is free already is not seen
     for count in (1, plan.sessions):
-        lines.append(_line(str(count), count, *_both(place, count, plan.seconds)))
-    active = (psutil.Process(place.pid).memory_info().rss - before) / 1024 / plan.sessions
+        lines.append(_line(str(count), count, figures=_both(place, count, seconds=plan.seconds)))
     with slow_database(place):
-        figures = _both(place, plan.sessions, plan.seconds)
-    lines.append(_line(f"{plan.sessions}, database slow", plan.sessions, *figures))
-    lines += ["", f"{idle:.0f} KiB for each of {IDLE_SESSIONS} idle sessions, at most {active:.0f} for an active one."]
+        figures = _both(place, plan.sessions, seconds=plan.seconds)
+    lines.append(_line(f"{plan.sessions}, database slow", plan.sessions, figures=figures))
+    lines += ["", f"{idle:.0f} KiB for each of {IDLE_SESSIONS} idle sessions, {active:.0f} for an active one."]
     if plan.soak_minutes:
         lines.append(soak(place, plan))
     return "\n".join(lines)
 
 
-def _both(place: Place, count: int, seconds: float) -> tuple[Figures, Figures]:
+def _both(place: Place, count: int, *, seconds: float) -> tuple[Figures, Figures]:
     """Through the gateway, and straight at the provider."""
     return (
         asyncio.run(measure(place.gateway, count, place=place, seconds=seconds)),
@@ -156,7 +154,8 @@ def _both(place: Place, count: int, seconds: float) -> tuple[Figures, Figures]:
     )
 
 
-def _line(name: str, count: int, through: Figures, straight: Figures) -> str:
+def _line(name: str, count: int, *, figures: tuple[Figures, Figures]) -> str:
+    through, straight = figures
     added = [(through.at(share) - straight.at(share)) / 2 for share in (0.5, 0.99)]
     late = sum(trip > 2 * LATE_MS for trip in through.trips_ms)
     per_core = int(0.8 * count / through.cores) if through.cores else 0
@@ -260,17 +259,19 @@ async def converse(url: str, *, key: str, seconds: float) -> list[float]:
     return trips
 
 
-async def idle_kib(place: Place) -> float:
-    """How much memory a session takes that says nothing."""
+async def memory_kib(place: Place, sessions: int) -> tuple[float, float]:
+    """How much memory a session takes that says nothing, and beside those one of so many that talk."""
     process = psutil.Process(place.pid)
     before = process.memory_info().rss
     opening = {"additional_headers": {"Authorization": f"Bearer {place.key}"}, "compression": None, "proxy": None}
     sockets = [await connect(place.gateway, **opening) for _ in range(IDLE_SESSIONS)]
     await asyncio.sleep(1)
-    grown = process.memory_info().rss - before
+    silent = process.memory_info().rss
+    await measure(place.gateway, sessions, place=place, seconds=2)
+    talking = process.memory_info().rss
     for socket in sockets:
         await socket.close()
-    return grown / 1024 / IDLE_SESSIONS
+    return (silent - before) / 1024 / IDLE_SESSIONS, (talking - silent) / 1024 / sessions
 
 
 if __name__ == "__main__":
