@@ -408,6 +408,6 @@ UNFOLD = {
         }
     },
     "DASHBOARD_CALLBACK": "gateway.operator_home.fill_home",
-    "STYLES": ["gateway.operator_home.stylesheet"],
+    "STYLES": ["gateway.operator_home.stylesheet", "gateway.desk.stylesheet"],
     "SIDEBAR": {"navigation": "gateway.operator_home.navigation"},
 }
