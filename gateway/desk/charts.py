@@ -142,18 +142,17 @@ def _check(labels: Sequence[str], series: Mapping[str, Figures]) -> None:
 
 
 def _fold(labels: Sequence[str], series: Mapping[str, Figures]) -> dict[str, Figures]:
-    """The greatest series, and what the others add up to."""
+    """The greatest series, and what the others add up to; "Other" is what the caller has added up already."""
     _check(labels, series)
 
     def size(name: str) -> tuple[Number, str]:
         return -sum(max(figure, -figure) for figure in series[name] if figure is not None), name
 
-    ranked = sorted(series, key=size)
+    ranked = sorted((name for name in series if name != OTHER), key=size)
     drawn: dict[str, Figures] = {name: series[name] for name in ranked[:TOP]}
-    if rest := ranked[TOP:]:
+    if rest := [*ranked[TOP:], *([OTHER] if OTHER in series else [])]:
         columns = zip(*(series[name] for name in rest), strict=True)
-        name = OTHER if OTHER not in drawn else f"{OTHER} ({len(rest)})"
-        drawn[name] = [sum(figure for figure in column if figure is not None) for column in columns]
+        drawn[OTHER] = [sum(figure for figure in column if figure is not None) for column in columns]
     return drawn
 
 
@@ -163,7 +162,7 @@ def _has_figures(series: Mapping[str, Figures]) -> bool:
 
 def _place(name: str, at: int) -> int | str:
     """The colour of a series: that of its place, or the one of what is left over."""
-    return at if at < TOP else "other"
+    return "other" if name == OTHER else at
 
 
 Span = tuple[Number, Number]
@@ -256,14 +255,15 @@ def _some(labels: Sequence[str]) -> list[str]:
 
 def _figure(title: str, *, plot: SafeString, after: SafeString, remark: str) -> SafeString:
     return format_html(
-        '<figure class="chart"><figcaption>{} <span class="remark">{}</span></figcaption>{}{}</figure>',
+        '<figure class="desk-chart"><figcaption>{} <span class="remark">{}</span></figcaption>{}{}</figure>',
         title, remark, plot, after,
     )  # fmt: skip
 
 
 def _empty(title: str) -> SafeString:
     return format_html(
-        '<figure class="chart"><figcaption>{}</figcaption><p class="remark">Nothing to draw in this time.</p></figure>',
+        '<figure class="desk-chart"><figcaption>{}</figcaption><p class="remark">Nothing to draw in this time.</p>'
+        "</figure>",
         title,
     )
 

@@ -69,11 +69,11 @@ def test_bars_draw_the_six_greatest_and_what_the_others_add_up_to() -> None:
     assert texts(chart, ".//rect/title")[1] == "11-20\nno data"
 
 
-def test_a_series_called_other_stays_beside_the_others() -> None:
-    series = {**{f"m{number}": [number] for number in range(5)}, "Other": [50], "least": [Decimal("0.5")]}
+def test_what_is_other_already_comes_last_whatever_its_size() -> None:
+    series = {"Other": [50], **{f"m{number}": [number] for number in range(7)}}
     chart = stacked_bars("Cost", ["today"], series=series, unit="USD")
-    assert texts(chart, ".//thead//th")[0] == "Other"
-    assert texts(chart, ".//thead//th")[-1] == "Other (1)"
+    assert texts(chart, ".//thead//th") == [*(f"m{number}" for number in (6, 5, 4, 3, 2, 1)), "Other"]
+    assert texts(chart, ".//tbody/tr/td")[-1] == "50"
 
 
 def test_credits_hang_below_zero() -> None:
