@@ -8,6 +8,7 @@ from celery import shared_task
 from django.conf import settings
 
 from billing import alerts, books_checks, retention
+from billing.analytics import checks, roll_up
 from billing.statements.nightly import make_due_statements
 from tenants.models import Tenant
 
@@ -32,6 +33,20 @@ def prune_books_checks() -> None:
 @shared_task(name="billing.retain_usage")
 def retain_usage() -> None:
     retention.retain_usage(settings.USAGE_RETENTION_MONTHS, say=logger.info)
+
+
+@shared_task(name="billing.roll_up_usage")
+def roll_up_usage() -> None:
+    roll_up.roll_up()
+
+
+@shared_task(name="billing.check_analytics")
+def check_analytics() -> None:
+    """What is not the ledger's is made anew, and what nobody can ask for goes."""
+    repaired = checks.repair_analytics()
+    if repaired:
+        logger.warning("analytics.days_repaired", extra={"days": repaired})
+    checks.prune_analytics()
 
 
 @shared_task(name="billing.make_statements")

@@ -16,6 +16,8 @@ PERIODIC = "django_celery_beat"
 SCHEDULE: dict[str, int | str] = {
     "gateway.deliver_notifications": 5,
     "billing.send_budget_alerts": 5,
+    "billing.roll_up_usage": 15,
+    "billing.check_analytics": "04:30",
     "gateway.close_lost_sessions": 10,
     "providers.check_health": 60,
     "gateway.purge_media": 300,

@@ -1,5 +1,6 @@
 """The tables of money: prices, budgets with their windows, the ledger, and statements."""
 
+from billing.models.analytics import AnalyticsDay, AnalyticsHour, AnalyticsProgress, AnalyticsUserDay
 from billing.models.budgets import Budget, BudgetAlert, BudgetOverride, BudgetWindow, Period, Scope
 from billing.models.ledger import (
     Adjustment,
@@ -30,6 +31,10 @@ from billing.models.verification import BooksCheck
 __all__ = [
     "Adjustment",
     "AdjustmentKind",
+    "AnalyticsDay",
+    "AnalyticsHour",
+    "AnalyticsProgress",
+    "AnalyticsUserDay",
     "Attempt",
     "AttemptState",
     "BooksCheck",

@@ -59,6 +59,7 @@ class Attempt(models.Model):
         indexes = [
             models.Index(fields=["created_at"], condition=models.Q(state="open"), name="attempt_open"),
             models.Index(fields=["request_id"], name="attempt_by_request"),
+            models.Index(fields=["ended_at"], condition=models.Q(state="voided"), name="attempt_voided"),
             BrinIndex(fields=["created_at"], name="attempt_created"),
         ]
 
