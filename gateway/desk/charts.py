@@ -21,6 +21,8 @@ TOP = 6
 """So many series are drawn, the greatest first."""
 OTHER = "Other"
 WIDTH, HEIGHT = 1000, 200
+ALONE = 6
+"""Half the width of a point without neighbours: no line would show it."""
 X_LABELS = 4
 NOTHING = "no data"
 
@@ -201,15 +203,16 @@ def _bars_path(name: str, heights: Sequence[Mapping[str, Span]], *, axis: Axis) 
 
 def _line_path(figures: Figures, axis: Axis) -> str:
     wide = WIDTH / len(figures)
-    pieces, pen_is_down = [], False
+    pieces = []
     for place, figure in enumerate(figures):
         if figure is None:
-            pen_is_down = False
             continue
         x, y = (place + 0.5) * wide, _y(figure, axis)
-        # A point alone is a line of no length, which round ends make visible.
-        pieces.append(f"L{x:.1f} {y:.1f}" if pen_is_down else f"M{x:.1f} {y:.1f}h0")
-        pen_is_down = True
+        is_first = place == 0 or figures[place - 1] is None
+        if is_first and (place + 1 == len(figures) or figures[place + 1] is None):
+            pieces.append(f"M{x - ALONE:.1f} {y:.1f}h{2 * ALONE}")
+        else:
+            pieces.append(f"{'M' if is_first else 'L'}{x:.1f} {y:.1f}")
     return "".join(pieces)
 
 
