@@ -83,6 +83,7 @@ def engines(options: argparse.Namespace, scratch: Path) -> Iterator[dict[str, st
         if options.database_url is None:
             manage(["migrate", "--verbosity", "0"], environment)
             manage(["seed_usage", "--rows", str(options.rows)], environment)
+            manage(["roll_up_usage"], environment)
         yield environment
 
 
@@ -114,6 +115,7 @@ def pages(url: str, key: str) -> Iterator[Figure]:
         admin.post("/admin/login/", data=login, headers={"referer": url}).raise_for_status()
         yield Figure("operator home", *timed(lambda: admin.get("/admin/")), 300)
         usage = "/admin/billing/usagerecord/"
+        today = dt.datetime.now(dt.UTC).date().isoformat()
         first_day = (dt.datetime.now(dt.UTC) - dt.timedelta(days=88)).date().isoformat()
         tenant = int(re.findall(r"/admin/tenants/tenant/(\d+)/change/", admin.get("/admin/tenants/tenant/").text)[0])
         shown: dict[str, dict[str, str | int]] = {
@@ -124,6 +126,14 @@ def pages(url: str, key: str) -> Iterator[Figure]:
         }
         for what, query in shown.items():
             yield Figure(what, *timed(lambda query=query: admin.get(usage, params=query)), 500)  # type: ignore[misc]
+        for group in ("tenant", "key", "model"):
+            query = {"first": first_day, "last": today, "group": group}
+            asked = timed(lambda query=query: admin.get("/admin/usage/", params=query))  # type: ignore[misc]
+            yield Figure(f"usage explorer, 89 days by {group}", *asked, 1000)
+        of_one = {"first": first_day, "last": today, "group": "user", "tenant": TENANT}
+        yield Figure("usage explorer, 89 days of the busiest tenant by user", *timed(
+            lambda: admin.get("/admin/usage/", params=of_one)
+        ), 1000)  # fmt: skip
     with httpx.Client(base_url=url, timeout=120, headers={"authorization": f"Bearer {key}"}, trust_env=False) as client:
         for group_by in ("model", "day", "project", "user", "api_key"):
             query = {"group_by": group_by, "from": first_day}

@@ -59,6 +59,7 @@ SIDEBAR = (
         ("Reconciliation", "balance", "billing_reconciliationrun"),
     )),
     ("Usage", (
+        ("Usage explorer", "query_stats", "desk_usage"),
         ("Requests", "alt_route", "gateway_requestrecord"),
         ("Voice sessions", "graphic_eq", "gateway_realtimesession"),
         ("Voice playground", "mic", VOICE_PLAYGROUND),
@@ -88,14 +89,18 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": title,
             "separator": True,
-            "items": [
-                {"title": name, "icon": icon, "link": reverse(page if page in PAGES else f"admin:{page}_changelist")}
-                for name, icon, page in items
-            ],
+            "items": [{"title": name, "icon": icon, "link": page_link(page)} for name, icon, page in items],
         }
         for title, items in SIDEBAR
     ]
     return [home, *groups]
+
+
+def page_link(page: str) -> str:
+    """Where an entry of the sidebar leads: a page of the desk, or a model's list."""
+    if page in PAGES:
+        return reverse(page)
+    return reverse(f"admin:{page}" if page.startswith("desk_") else f"admin:{page}_changelist")
 
 
 def stylesheet(request: HttpRequest) -> str:

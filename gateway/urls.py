@@ -7,11 +7,12 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from gateway.desk import voice
+from gateway.desk.urls import urlpatterns as desk_urls
 from gateway.login_guard import guarded_login
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", guarded_login),
     *voice.urls(),
-    path("admin/", admin.site.urls),
+    path("admin/", ([*desk_urls, *admin.site.get_urls()], "admin", admin.site.name)),
 ]

@@ -22,7 +22,7 @@ ADDED_BY_FORM = [model for model in SHOWN if model._meta.model_name not in NOT_A
 
 def pages(seeded: Seeded) -> dict[str, str]:
     """A name and the URL of each page."""
-    found = {"home": reverse("admin:index")}
+    found = {"home": reverse("admin:index"), "usage explorer": reverse("admin:desk_usage")}
     for model in SHOWN:
         label = f"{model._meta.app_label}_{model._meta.model_name}"
         row = seeded.page_object(model)
