@@ -119,8 +119,8 @@ def test_the_explorer_is_seen_and_reached_everywhere(
         assert reached_by_tab(page, wanted) == wanted
         assert page.locator(".desk-chart svg[role=img]").count() == 1
         page.locator(".desk-chart summary").press("Enter")
-        assert page.locator(".desk-chart-figures tbody tr").count() == 7
-        assert page.locator(".desk-chart-figures table th[scope=col]").count() == 6
+        assert page.locator(".chart-figures tbody tr").count() == 7
+        assert page.locator(".chart-figures table th[scope=col]").count() == 6
 
         page.fill("[name=model]", "gpt-5-mini")
         page.press("[name=model]", "Enter")
