@@ -67,7 +67,7 @@ WHERE state = 'voided' AND ended_at >= %(lower)s AND ended_at < %(upper)s
 """  # noqa: S608 -- our own constants
 
 
-def _upsert(table: str, starts_at: str, key: tuple[str, ...]) -> str:
+def _upsert(table: str, starts_at: str, *, key: tuple[str, ...]) -> str:
     places = ", ".join(str(place + 1) for place in range(len(key)))
     latencies = (f"count(*) FILTER (WHERE latency = {place})" for place in range(len(COLUMNS)))
     names = (*SUMS, *COLUMNS)
@@ -83,9 +83,9 @@ def _upsert(table: str, starts_at: str, key: tuple[str, ...]) -> str:
 
 _ADD = f"""
 WITH entry AS MATERIALIZED ({_ENTRIES}),
-    hours AS ({_upsert(*_TABLES[0])}),
-    days AS ({_upsert(*_TABLES[1])})
-{_upsert(*_TABLES[2])}
+    hours AS ({_upsert(*_TABLES[0][:2], key=_TABLES[0][2])}),
+    days AS ({_upsert(*_TABLES[1][:2], key=_TABLES[1][2])})
+{_upsert(*_TABLES[2][:2], key=_TABLES[2][2])}
 """
 
 

@@ -6,6 +6,8 @@ Only sums are read (`billing.analytics`), within a time of their own, so that no
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib import admin, messages
@@ -80,8 +82,7 @@ def _shown(form: UsageForm, request: HttpRequest) -> dict[str, Any]:
         "first": form.cleaned_data["first"], "last": form.cleaned_data["last"],
     }  # fmt: skip
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = %s", [TIMEOUT_MS])
+        with _in_time():
             found: Answer | None = answer(form, request)
     except OperationalError:
         found = None  # said on the page, with what to narrow
@@ -91,12 +92,25 @@ def _shown(form: UsageForm, request: HttpRequest) -> dict[str, Any]:
     return context
 
 
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """What is asked within ends by its time with `OperationalError`, so that it never keeps the database busy."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = %s", [TIMEOUT_MS])
+        yield
+
+
 def export(request: HttpRequest, form: str) -> HttpResponse:
-    """The table as CSV or XLSX. 400 for what cannot be asked, and for more rows than a file may have."""
+    """The table as CSV or XLSX. 400 for what cannot be asked or is more rows than a file may have, 503 for too slow."""
     question = asked(request)
     if not question.is_valid():
         return HttpResponseBadRequest(_said(question), content_type="text/plain; charset=utf-8")
-    found = rows_of(question, request, most=MOST_EXPORTED)
+    try:
+        with _in_time():
+            found = rows_of(question, request, most=MOST_EXPORTED)
+    except OperationalError:
+        said = "This took too long: ask for fewer days, or narrow it by a tenant."
+        return HttpResponse(said, status=503, content_type="text/plain; charset=utf-8")
     if found.has_more:
         said = f"This is more than {MOST_EXPORTED:,} rows: narrow it by a tenant or a project."
         return HttpResponseBadRequest(said, content_type="text/plain; charset=utf-8")

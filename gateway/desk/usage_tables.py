@@ -112,7 +112,7 @@ def rows_of(form: UsageForm, request: HttpRequest, *, most: int) -> Answer:
         Row(
             names[group],
             sums,
-            link=_narrowed(form, group, names[group]),
+            link=_narrowed(form, group, name=names[group]),
             requests=_requests_of(question, group, lists=lists),
         )
         for group, sums in groups[:most]
@@ -143,7 +143,7 @@ def names_of(dimension: str, groups: Iterable[Any]) -> dict[Any, str]:
     return {group: named.get(group) or str(group) for group in {*ids, None, ""}}
 
 
-def _narrowed(form: UsageForm, group: Any, name: str) -> str:
+def _narrowed(form: UsageForm, group: Any, *, name: str) -> str:
     """This page of one group alone; nothing where that cannot be asked for."""
     dimension = form.cleaned_data["group"]
     if group in (None, ""):

@@ -327,6 +327,10 @@ def test_what_takes_too_long_says_what_to_narrow(viewer: Client, used: ApiKey, m
 
     monkeypatch.setattr(usage_explorer, "TIMEOUT_MS", 5)
     monkeypatch.setattr(usage_explorer, "answer", slow)
+    monkeypatch.setattr(usage_explorer, "rows_of", lambda *_, **__: slow())
+    refused = viewer.get(reverse("admin:desk_usage_file", args=["xlsx"]))
+    assert refused.status_code == 503
+    assert "ask for fewer days" in refused.content.decode()
     html = viewer.get(PAGE).content.decode()
     assert "This took too long" in html
     assert "Ask for fewer days" in html
