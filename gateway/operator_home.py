@@ -17,6 +17,7 @@ from gateway.operator_usage import usage_panel
 from providers.models import ApprovalState, Deployment, Lifecycle, Model, TenantApproval
 from providers.selectors import SERVING
 from tenants.models import ApiKey, Tenant, TenantStatus
+from tenants.scoping import MEMBER_PAGES, is_member
 
 WAITING_SHOWN = 10
 VOICE_PLAYGROUND = "voice_playground"
@@ -29,6 +30,7 @@ SIDEBAR = (
         ("Projects", "folder", "tenants_project"),
         ("API keys", "key", "tenants_apikey"),
         ("Rate limits", "speed", "tenants_ratelimit"),
+        ("Members", "group", "tenants_membership"),
         ("Approvals", "fact_check", "providers_tenantapproval"),
         ("Hooks", "policy", "gateway_hookbinding"),
     )),
@@ -85,6 +87,12 @@ SIDEBAR = (
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar's groups, as django-unfold wants them. No query: it is drawn on every page."""
     home = {"items": [{"title": "Home", "icon": "home", "link": reverse("admin:index")}]}
+    if is_member(request.user):
+        pages = [item for _, items in SIDEBAR for item in items if f"{item[2]}_changelist" in MEMBER_PAGES]
+        links = [
+            {"title": name, "icon": icon, "link": reverse(f"admin:{page}_changelist")} for name, icon, page in pages
+        ]
+        return [{"items": [*home["items"], *links]}]
     groups = [
         {
             "title": title,

@@ -6,7 +6,7 @@ event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, cast
@@ -27,11 +27,17 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from unfold.admin import TabularInline
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from tenants.audited_admin import AuditedAdmin, verb_of
 from tenants.models import Operator
+from tenants.scoping import is_member, visible_to
 
 REASON_LENGTH = 500
 
@@ -79,6 +85,49 @@ def once(make: Callable[[Any, Any], SafeString]) -> Callable[[Any, Any], SafeStr
     return field
 
 
+class ReasonForm(forms.Form):
+    """What the confirmation page asks: why, for the object's history."""
+
+    reason = forms.CharField(
+        label="Reason (optional, kept in the history)",
+        max_length=REASON_LENGTH,
+        required=False,
+        widget=UnfoldAdminTextareaWidget({"rows": 2, "autofocus": True}),
+    )
+
+    def __init__(self, *args: Any, about: models.Model, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.about = about
+
+    def answers(self) -> dict[str, Any]:
+        """What was asked beside the reason and the confirmation, for the action. Only after `is_valid`."""
+        return {name: value for name, value in self.cleaned_data.items() if name not in ("reason", "typed_name")}
+
+
+class TypedForm(ReasonForm):
+    """Asked before what stops many calls at once: a reason, and the object's name, typed."""
+
+    reason = forms.CharField(
+        label="Reason (kept in the history)",
+        max_length=REASON_LENGTH,
+        widget=UnfoldAdminTextareaWidget({"rows": 2, "autofocus": True}),
+    )
+    typed_name = forms.CharField(
+        label="Type its name to confirm", max_length=200, widget=UnfoldAdminTextInputWidget({"autocomplete": "off"})
+    )
+
+    def clean_typed_name(self) -> str:
+        typed = str(self.cleaned_data["typed_name"])
+        if typed.strip() != str(self.about):
+            raise forms.ValidationError(f"Type {self.about}, exactly as it is written here.")
+        return typed
+
+
+def nothing_to_say(obj: Any) -> Sequence[str]:
+    """For actions whose question says it all."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionSpec:
     """What a button says and needs."""
@@ -89,14 +138,8 @@ class ActionSpec:
     question: str
     refusals: tuple[type[Exception], ...]
     offered: Callable[[Any], bool]
-
-
-class ReasonForm(forms.Form):
-    """What the confirmation page asks: why, for the object's history."""
-
-    reason = forms.CharField(
-        max_length=REASON_LENGTH, required=False, widget=UnfoldAdminTextareaWidget({"rows": 2, "autofocus": True})
-    )
+    consequences: Callable[[Any], Sequence[str]] = nothing_to_say
+    form: type[ReasonForm] = ReasonForm
 
 
 def operator_action(
@@ -114,9 +157,16 @@ def operator_action(
     `offered` says for which objects the button is drawn: what may happen is the service's to decide. `permission` names
     the model admin's `has_<permission>_permission`. Name the method in `object_actions` to give it a URL and a button.
     """
-    spec = ActionSpec(
-        label=label, done=done, permission=permission, question=question, refusals=refusals, offered=offered
+    return action_of(
+        ActionSpec(label=label, done=done, permission=permission, question=question, refusals=refusals, offered=offered)
     )
+
+
+def action_of(spec: ActionSpec) -> Callable[[Change], Callable[..., HttpResponse]]:
+    """`operator_action` for one that says in numbers what it will do (`consequences`) or asks more (`form`).
+
+    What the form asks beside the reason reaches the action as keywords.
+    """
 
     def decorate(change: Change) -> Callable[..., HttpResponse]:
         @wraps(change)
@@ -157,6 +207,7 @@ class OperatorModelAdmin(AuditedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         queryset: QuerySet[Any] = super().get_queryset(request)
         related = self.list_select_related
+        queryset = visible_to(request.user, queryset)
         return queryset.select_related(*related) if isinstance(related, tuple) and related else queryset
 
     def perform_action(self, request: HttpRequest, object_id: str, *, spec: ActionSpec, change: Change) -> HttpResponse:
@@ -171,13 +222,14 @@ class OperatorModelAdmin(AuditedAdmin):
             raise Http404
         if not may(request, obj):
             raise PermissionDenied
-        form = ReasonForm(request.POST)
+        form = spec.form(request.POST, about=obj)
         if spec.question and not ("confirmed" in request.POST and form.is_valid()):
             return self._ask(request, obj, spec=spec, form=form)
         reason = form.cleaned_data["reason"] if form.is_valid() else ""
+        answers = form.answers() if form.is_valid() else {}
         try:
             with transaction.atomic():
-                result = change(self, obj, by=operator_of(request), reason=reason)
+                result = change(self, obj, by=operator_of(request), reason=reason, **answers)
                 self.log_change(request, obj, f"{spec.done}. {reason}".strip(), verb=verb_of(spec.done))
         except spec.refusals as refusal:
             messages.error(request, str(refusal))
@@ -198,7 +250,8 @@ class OperatorModelAdmin(AuditedAdmin):
             "opts": self.opts,
             "object": obj,
             "spec": spec,
-            "form": form if "confirmed" in request.POST else ReasonForm(),
+            "consequences": spec.consequences(obj),
+            "form": form if "confirmed" in request.POST else spec.form(about=obj),
             "next": self.page_of_origin(request, obj),
         }
         return TemplateResponse(request, "admin/confirm_action.html", context)
@@ -240,8 +293,9 @@ class OperatorModelAdmin(AuditedAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
         obj = kwargs.get("obj")
-        if obj is not None and self.has_change_permission(request, obj):
-            context["object_actions"] = self.offered_actions(obj)
+        if obj is not None:
+            context["object_actions"] = self.offered_actions(obj, permitted_to=request)
+        context["is_member"] = is_member(request.user)
         response: HttpResponse = super().render_change_form(request, context, **kwargs)
         return response
 
@@ -255,6 +309,13 @@ class OperatorModelAdmin(AuditedAdmin):
                 widget=UnfoldAdminCheckboxSelectMultipleWidget,
             )
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Members get no filter that looks a row up by its id: the box shows the name of whatever was asked for."""
+        filters = super().get_list_filter(request)
+        if not is_member(request.user):
+            return filters
+        return [one for one in filters if not (isinstance(one, tuple) and issubclass(one[1], AutocompleteSelectFilter))]
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Only the declared filters: any field may be probed otherwise, a credential's ciphertext among them."""

@@ -10,19 +10,26 @@ from typing import Any
 from django.contrib.auth.backends import ModelBackend
 
 from tenants.models import Role
+from tenants.scoping import may_member_view
 
-OWNER_ONLY_MODELS = frozenset({"operator", "credential", "adjustment", "markup"})
-"""An operator who could edit these could make themselves an owner, send a provider's key elsewhere, move money
-or change what tenants pay."""
+OWNER_ONLY_MODELS = frozenset({"operator", "credential", "adjustment", "markup", "membership"})
+"""An operator who could edit these could make themselves an owner, send a provider's key elsewhere, move money,
+change what tenants pay, or say who sees which tenant."""
 
 OPERATOR_ACTIONS = frozenset({"view", "add", "change"})
+
+MEMBER_ACTIONS = frozenset({"tenants.rotate_apikey"})
+"""What a tenant's member may do besides looking at what `tenants.scoping` lists."""
 
 
 def role_allows(role: str, permission: str) -> bool:
     """Say whether a role holds a permission such as `tenants.change_tenant`."""
     if role == Role.OWNER:
         return True
-    action, _, model = permission.rpartition(".")[2].partition("_")
+    app, _, codename = permission.rpartition(".")
+    action, _, model = codename.partition("_")
+    if role == Role.MEMBER:
+        return permission in MEMBER_ACTIONS or (action == "view" and may_member_view(f"{app}.{model}"))
     if action == "view":
         return True
     return role == Role.OPERATOR and action in OPERATOR_ACTIONS and model not in OWNER_ONLY_MODELS

@@ -6,6 +6,8 @@ import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 
+from django.db.models import Q
+
 from tenants.models import LIMIT_FIELDS, ApiKey, ConfigRevision, LimitScope, RateLimit, Scope, TenantStatus
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -36,10 +38,15 @@ class Principal:
 
 
 def find_principal(digest: bytes) -> Principal | None:
-    """Look up a key by its digest; revoked and unknown keys are both None. One query."""
-    key = ApiKey.objects.select_related("tenant", "project").filter(digest=digest, revoked_at=None).first()
+    """Look up a key by its digest; revoked and unknown keys are both None. One query.
+
+    The text that a rotation has replaced is found too, and ends when that says.
+    """
+    by_text = Q(digest=digest) | Q(previous_digest=digest)
+    key = ApiKey.objects.select_related("tenant", "project").filter(by_text, revoked_at=None).first()
     if key is None:
         return None
+    ends = [key.expires_at] if bytes(key.digest) == digest else [key.expires_at, key.previous_until]
     return Principal(
         key_id=key.pk,
         key_name=key.name,
@@ -52,7 +59,7 @@ def find_principal(digest: bytes) -> Principal | None:
         user=key.user,
         scopes=frozenset(key.scopes),
         networks=tuple(ipaddress.ip_network(network) for network in key.ip_allow_list),
-        expires_at=key.expires_at,
+        expires_at=min((end for end in ends if end is not None), default=None),
         keep_text_days=key.tenant.keep_text_days,
     )
 

@@ -6,9 +6,10 @@ import datetime as dt
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
-from tenants.errors import InvalidKeyError
+from tenants.errors import InvalidKeyError, KeyRotationError
 from tenants.keys import digest_key, generate_key, is_well_formed, key_hint
 from tenants.models import ApiKey, Operator, Project, Tenant, TenantStatus
 
@@ -70,6 +71,25 @@ def revoke_key(key: ApiKey) -> None:
     if key.revoked_at is None:
         key.revoked_at = timezone.now()
         key.save(update_fields=["revoked_at"])
+
+
+@transaction.atomic
+def rotate_key(key: ApiKey, overlap: dt.timedelta) -> str:
+    """Give a key a new text and return it, which cannot be had again; the text before works until the overlap is over.
+
+    It stays the same key, so that its budgets, limits and usage go on. A text that was still working from an earlier
+    rotation ends at once. Raises `KeyRotationError` for a key that works no more.
+    """
+    locked = ApiKey.objects.select_for_update().get(pk=key.pk)
+    now = timezone.now()
+    if locked.revoked_at is not None or (locked.expires_at is not None and locked.expires_at <= now):
+        raise KeyRotationError(f"{key} works no more: make a new key.")
+    locked.previous_digest, locked.previous_hint, locked.previous_until = locked.digest, locked.hint, now + overlap
+    text = generate_key()
+    set_secret(locked, text)
+    locked.save(update_fields=["digest", "hint", "previous_digest", "previous_hint", "previous_until"])
+    key.refresh_from_db()
+    return text
 
 
 def set_tenant_status(tenant: Tenant, status: TenantStatus) -> None:

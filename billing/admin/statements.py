@@ -38,6 +38,7 @@ from tenants.operator_admin import (
     two_lines,
     utc,
 )
+from tenants.scoping import is_member
 
 FILES: dict[str, tuple[str, Callable[[Statement], bytes]]] = {
     "csv": ("text/csv; charset=utf-8", render_csv),
@@ -216,6 +217,11 @@ class StatementAdmin(OperatorModelAdmin):
             return None
         messages.success(request, f"Issued {note.number} for {cents(note.total_cents)} USD: {statement}")
         return note
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Statement]:
+        """A tenant's member sees what is final: a draft is made anew each night."""
+        rows: models.QuerySet[Statement] = super().get_queryset(request)
+        return rows.filter(state__in=FINAL) if is_member(request.user) else rows
 
     def get_urls(self) -> list[URLPattern]:
         files = (

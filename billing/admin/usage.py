@@ -23,6 +23,7 @@ from billing.money import usd
 from billing.usage_sums import Stretch, UsageSums, sum_usage
 from providers.models import Model, Provider
 from tenants.operator_admin import OperatorModelAdmin, number, two_lines, utc
+from tenants.scoping import visible_to
 
 CREATED = utc("created_at", "Time")
 POSTED = utc("created_at", "Posted")
@@ -119,7 +120,7 @@ class UsageChangeList(KeysetChangeList):
         by_source = any(name.startswith("usage_source") for name in self.filter_params)
         if self.window is not None and not by_source:
             stretch = Stretch(start=self.window.start, end=None if self.window.ends_now else self.window.end)
-            self.totals = sum_usage(stretch, narrow=lambda rows: self.narrowed(request, rows))
+            self.totals = sum_usage(stretch, narrow=lambda rows: visible_to(request.user, self.narrowed(request, rows)))
 
 
 @admin.register(UsageRecord)

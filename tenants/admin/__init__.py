@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tenants import sign_ins
-from tenants.admin import notifications, people
+from tenants.admin import keys, members, notifications, people
 
-__all__ = ["notifications", "people", "sign_ins"]
+__all__ = ["keys", "members", "notifications", "people", "sign_ins"]

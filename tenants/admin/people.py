@@ -1,4 +1,4 @@
-"""Admin pages for people: operators, tenants with their projects, and API keys."""
+"""Admin pages for people: operators, and tenants with their projects and rate limits."""
 
 from __future__ import annotations
 
@@ -9,36 +9,19 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db import models
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.utils import timezone
-from django.utils.decorators import method_decorator
-from django.views.decorators.cache import never_cache
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
+from django.http import HttpRequest
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from tenants.models import (
-    LIMIT_FIELDS,
-    ApiKey,
-    LimitScope,
-    Operator,
-    Project,
-    RateLimit,
-    Role,
-    Scope,
-    Tenant,
-    TenantStatus,
-)
-from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, operator_of, utc
-from tenants.services import KeySettings, create_key, revoke_key, set_tenant_status
+from tenants.models import LIMIT_FIELDS, LimitScope, Operator, Project, RateLimit, Role, Tenant, TenantStatus
+from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, utc
+from tenants.services import set_tenant_status
 
 admin.site.unregister(Group)
 
 CREATED = utc("created_at", "Created")
-EXPIRES = utc("expires_at", "Expires")
 
 
 class OperatorForm(UserChangeForm):
@@ -73,7 +56,7 @@ class OperatorAdmin(OperatorModelAdmin, UserAdmin):  # type: ignore[misc]
     )
     add_fieldsets = ((None, {"fields": ("username", "role", "password1", "password2")}),)
 
-    @display(description="Role", ordering="role", label={Role.OWNER: "warning", Role.OPERATOR: "info", Role.VIEWER: ""})
+    @display(description="Role", ordering="role", label={Role.OWNER: "warning", Role.OPERATOR: "info"})
     def show_role(self, operator: Operator) -> tuple[str, str]:
         return operator.role, Role(operator.role).name.capitalize()
 
@@ -186,119 +169,3 @@ class RateLimitAdmin(OperatorModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: RateLimit | None = None) -> tuple[Any, ...]:
         return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
-
-
-class KeyStateFilter(DropdownFilter):
-    """By whether a key still opens the door."""
-
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
-
-    def queryset(self, request: HttpRequest, queryset: models.QuerySet[ApiKey]) -> models.QuerySet[ApiKey]:
-        expired = models.Q(expires_at__lte=timezone.now())
-        match self.value():
-            case "active":
-                return queryset.filter(revoked_at=None).exclude(expired)
-            case "expired":
-                return queryset.filter(expired, revoked_at=None)
-            case "revoked":
-                return queryset.exclude(revoked_at=None)
-        return queryset
-
-
-class ApiKeyForm(forms.ModelForm):
-    """A key's limits."""
-
-    class Meta:
-        labels = {"ip_allow_list": "IP allow-list"}
-        help_texts = {
-            "ip_allow_list": "Addresses or CIDR networks it may be used from, separated by commas. Empty: anywhere.",
-            "expires_at": "UTC. Empty: never.",
-        }
-        widgets = {"ip_allow_list": UnfoldAdminTextInputWidget}
-
-
-def _is_active(key: ApiKey) -> bool:
-    return key.revoked_at is None and (key.expires_at is None or key.expires_at > timezone.now())
-
-
-@admin.register(ApiKey)
-@method_decorator(never_cache, name="add_view")
-class ApiKeyAdmin(OperatorModelAdmin):
-    """Keys. The text of a new one is in the answer to the form that made it, and nowhere else ever."""
-
-    form = ApiKeyForm
-    list_display = ("name", "tenant", "project_name", "hint", "scope_names", "show_state", EXPIRES, CREATED)
-    list_select_related = ("tenant", "project", "created_by")
-    list_filter = (("tenant", AutocompleteSelectFilter), KeyStateFilter)
-    search_fields = ("name", "tenant__name", "hint", "user")
-    autocomplete_fields = ("tenant", "project")
-    fields = ("tenant", "project", "name", "user", "scopes", "ip_allow_list", "expires_at")
-    recorded = ("hint", CREATED, "created_by", utc("revoked_at", "Revoked"))
-    object_actions = ("revoke",)
-    empty_hint = "A key lets a tenant's programs call. Its text is shown once, when you make it."
-
-    @display(description="Project")
-    def project_name(self, key: ApiKey) -> str:
-        return key.project.name if key.project else "-"
-
-    @display(description="May call")
-    def scope_names(self, key: ApiKey) -> str:
-        return ", ".join(Scope(scope).label for scope in key.scopes) or "Everything"
-
-    @display(description="State", label={"active": "success", "expired": "warning", "revoked": "danger"})
-    def show_state(self, key: ApiKey) -> tuple[str, str]:
-        state = "revoked" if key.revoked_at else "active" if _is_active(key) else "expired"
-        return state, state.capitalize()
-
-    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[Any, ...]:
-        return (*self.fields, *self.recorded) if obj else self.fields
-
-    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[Any, ...]:
-        return ("tenant", *self.recorded) if obj else ()
-
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """One Save: what follows is the page with the key's text."""
-        hidden = dict.fromkeys(("show_save_and_continue", "show_save_and_add_another"), False)
-        response: HttpResponse = super().add_view(request, form_url, {**(extra_context or {}), **hidden})
-        return response
-
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
-        if change:
-            super().save_model(request, obj, form, change)
-            return
-        allowed = KeySettings(
-            project=obj.project,
-            user=obj.user,
-            scopes=tuple(obj.scopes),
-            ip_allow_list=tuple(obj.ip_allow_list),
-            expires_at=obj.expires_at,
-        )
-        created, text = create_key(obj.tenant, obj.name, allowed=allowed, created_by=operator_of(request))
-        obj.pk = created.pk
-        obj.refresh_from_db()
-        request.created_key_text = text  # type: ignore[attr-defined]
-
-    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Key created",
-            "opts": self.opts,
-            "key": obj,
-            "key_text": request.created_key_text,  # type: ignore[attr-defined]
-        }
-        return TemplateResponse(request, "admin/tenants/apikey/created.html", context)
-
-    @operator_action(
-        label="Revoke",
-        done="Revoked",
-        question="Programs that use this key are refused within two seconds. It cannot be taken back.",
-        offered=lambda key: key.revoked_at is None,
-    )
-    def revoke(self, key: ApiKey, *, by: Operator, reason: str) -> None:
-        revoke_key(key)

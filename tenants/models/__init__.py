@@ -1,6 +1,7 @@
 """The tenants app's tables: people and their keys and limits, what tenants are told, and what auditors are shown."""
 
 from tenants.models.audit import GENESIS, PLATFORM, ActorKind, AuditChain, AuditDraft, AuditEvent
+from tenants.models.memberships import Membership
 from tenants.models.notifications import (
     EVENTS,
     WEBHOOKS_ONLY,
@@ -46,6 +47,7 @@ __all__ = [
     "Delivery",
     "DeliveryState",
     "LimitScope",
+    "Membership",
     "Notification",
     "Operator",
     "Project",

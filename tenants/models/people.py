@@ -34,6 +34,7 @@ def validate_network(value: str) -> None:
 class Role(models.TextChoices):
     """What an operator may do; the rules are in `tenants.roles`."""
 
+    MEMBER = "member", "Member: sees the tenants they belong to, rotates their keys"
     VIEWER = "viewer", "Viewer: sees everything, changes nothing"
     OPERATOR = "operator", "Operator: approves, sets and suspends"
     OWNER = "owner", "Owner: everything, including operators and credentials"
@@ -147,6 +148,9 @@ class ApiKey(models.Model):
     )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    previous_digest = models.BinaryField(max_length=32, null=True, unique=True, editable=False)
+    previous_hint = models.CharField(max_length=24, blank=True, editable=False)
+    previous_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=now, editable=False)
     created_by = models.ForeignKey(
         Operator, on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"

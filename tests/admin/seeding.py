@@ -67,6 +67,7 @@ from tenants.models import (
     ApiKey,
     AuditEvent,
     Delivery,
+    Membership,
     Notification,
     Operator,
     Project,
@@ -83,7 +84,7 @@ SHOWN = (
     Price, PriceProposal, Attempt, UsageRecord, Adjustment, RateLimit, Budget, BudgetWindow, BudgetAlert,
     WebhookEndpoint, Notification, Delivery, PeriodicTask, Statement, StatementSchedule, Markup, ReconciliationRun,
     AuditEvent, CacheRule, HookBinding, MediaObject, OfferedModel, RealtimeSession, RequestRecord, SchemaType,
-    TenantStorage,
+    TenantStorage, Membership,
 )  # fmt: skip
 """Every model that has pages of its own."""
 
@@ -149,6 +150,8 @@ def grow(seeded: Seeded, count: int) -> None:
     tenant, model = seeded.tenant, seeded.model
     for number in range(count):
         Operator.objects.create(username=unique("person"), is_staff=True)
+        person = Operator.objects.create(username=unique("member"), is_staff=True, role="member")
+        Membership.objects.create(operator=person, tenant=tenant)
         project = Project.objects.create(tenant=tenant, name=unique("project"))
         other = Tenant.objects.create(name=unique("tenant"))
         RateLimit.objects.create(tenant=other, requests_per_minute=60)

@@ -24,9 +24,9 @@ SITE_PAGES = {
 }  # fmt: skip
 DELETABLE = {
     "schematype", "provider", "credential", "modelgroup", "agenttype", "ratelimit", "offeredmodel", "hookbinding",
-    "cacherule",
+    "cacherule", "membership",
 }  # fmt: skip
-OWNERS_ONLY = {"operator", "credential", "markup"}
+OWNERS_ONLY = {"operator", "credential", "markup", "membership"}
 ONLY_ADDED = {"price", "markup", "reconciliationrun"}
 FILES = {"csv", "xlsx", "pdf"}
 LOOKING = {"changelist", "change", "history"} | FILES
