@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -21,6 +21,7 @@ from unfold.views import ChangeList
 
 from billing.admin.budget_display import forecast, fullest_bar, period_text, standing_row
 from billing.admin.budget_forms import AllowMoreForm, BudgetForm
+from billing.admin.budget_previews import preview_lines, typed_budget
 from billing.budget_services import allow_more
 from billing.errors import BudgetError
 from billing.models import Budget, BudgetOverride, Period, Scope
@@ -89,6 +90,7 @@ class BudgetAdmin(OperatorModelAdmin):
     ordering = ("tenant__name", "scope", "subject", "period")
     inlines = (OverrideInline,)
     object_actions = ("allow_more",)
+    change_form_before_template = "admin/billing/budget_preview.html"
     list_fullwidth = True
     empty_hint = (
         "Without a budget a tenant may spend without limit: add one for the tenant, a project, a user or a key."
@@ -153,6 +155,21 @@ class BudgetAdmin(OperatorModelAdmin):
         if not hasattr(budget, "standings"):
             budget.standings = standings_of(budget, timezone.now(), most=WINDOWS_SHOWN)  # type: ignore[attr-defined]
         return budget.standings  # type: ignore[attr-defined, no-any-return]
+
+    def get_urls(self) -> list[URLPattern]:
+        preview = path("preview/", self.admin_site.admin_view(self.preview), name=self.url_name("preview"))
+        return [preview, *super().get_urls()]
+
+    def preview(self, request: HttpRequest) -> HttpResponse:
+        """What the limit typed so far would mean. Reads only."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        context: dict[str, Any] = {}
+        try:
+            context["lines"] = preview_lines(typed_budget(request.GET), timezone.now())
+        except BudgetError as error:
+            context["problem"] = str(error)
+        return TemplateResponse(request, "admin/billing/budget_preview_lines.html", context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return with_extras(super().get_queryset(request), timezone.now())
