@@ -21,6 +21,8 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 
 from gateway.audit.pages import AuditEventAdmin
 from gateway.caching.admin import CacheRuleAdmin
+from gateway.desk.model_lifecycle import ModelDeskAdmin
+from gateway.desk.tenants import TenantDeskAdmin
 from gateway.hooks.admin import HookBindingAdmin
 from gateway.media.admin import MediaObjectAdmin, TenantStorageAdmin
 from gateway.realtime.admin import RealtimeSessionAdmin
@@ -30,8 +32,9 @@ from gateway.schemas.admin import SchemaTypeAdmin
 from tenants.operator_admin import OperatorModelAdmin, utc
 
 __all__ = [
-    "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "MediaObjectAdmin", "RealtimeSessionAdmin",
-    "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantStorageAdmin",
+    "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "MediaObjectAdmin", "ModelDeskAdmin",
+    "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
+    "TenantStorageAdmin",
 ]  # fmt: skip
 
 # django-celery-beat registers its own pages, which would let anybody who may add run any task by any rhythm.

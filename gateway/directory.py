@@ -150,7 +150,7 @@ class Directory:
 
     async def _ask(self, digest: bytes) -> Caller | None:
         revisions = self._revisions
-        caller = await self.query(_load_caller, digest, self._hooks)
+        caller = await self.query(load_caller, digest, self._hooks)
         if self._revisions is revisions:  # else it may be older than the change that was just seen
             if len(self._callers) >= CALLERS_KEPT:
                 del self._callers[next(iter(self._callers))]
@@ -188,7 +188,8 @@ def _load_registry() -> tuple[Catalogue, PriceList]:
         return load_catalogue(), load_prices()
 
 
-def _load_caller(digest: bytes, hooks: HookShelf) -> Caller | None:
+def load_caller(digest: bytes, hooks: HookShelf) -> Caller | None:
+    """The key with this digest and all that its calls are held to; None when there is none or it is revoked."""
     principal = find_principal(digest)
     if principal is None:
         return None

@@ -60,8 +60,8 @@ end
 
 -- ARGV: lease, its seconds, then for each key: limit, amount, interval's seconds (0: concurrency), intervals.
 -- Answers the number of the key that refuses most (0: admitted), ms until it has room, now in us, and for each key what
--- is used and in how many ms none of it is.
-local function admit()
+-- is used and in how many ms none of it is. With `looks`, for people who ask: the same answer, and nothing is counted.
+local function admit(looks)
   local lease, seconds = ARGV[2], tonumber(ARGV[3])
   local answer, windows = {0, 0, math.floor(now * 1000000)}, {}
   for i, key in ipairs(KEYS) do
@@ -82,7 +82,7 @@ local function admit()
   end
   for i, key in ipairs(KEYS) do
     local amount, window = tonumber(ARGV[4 * i + 1]), windows[i]
-    if answer[1] == 0 then
+    if answer[1] == 0 and not looks then
       answer[2 + 2 * i] = answer[2 + 2 * i] + amount
       if window then
         add(window, amount)
@@ -140,5 +140,7 @@ local function beat()
   return {redis.call('ZCARD', KEYS[1])}
 end
 
-local tasks = {admit = admit, finish = finish, keep = keep, beat = beat}
+local function look() return admit(true) end
+
+local tasks = {admit = admit, look = look, finish = finish, keep = keep, beat = beat}
 return tasks[ARGV[1]]()

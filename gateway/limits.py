@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from billing.counting import count_tokens
 from gateway.context import Call, Trace
@@ -74,36 +75,16 @@ class Limits:
         caller = call.caller
         if not caller.rate_limits:
             return
-        tokens = count_tokens(call.input_bytes)
-        if call.max_output_tokens is not None:
-            tokens += call.choices * max(output_limit(call, target) for target in targets)
-        buckets = buckets_for(caller.rate_limits, caller.principal, user=call.attribution.user, tokens=tokens)
-        if not buckets:
+        lease = lease_for(call, f"{self._process}:{next(self._numbers)}", targets=targets)
+        if not lease.buckets:
             return
-        lease = Lease(
-            id=f"{self._process}:{next(self._numbers)}",
-            buckets=buckets,
-            tokens=tokens,
-            admitted_at_us=0,
-            local=False,
-            renewed_at=time.monotonic(),
-        )
         standings, refusing, wait_seconds = await self._ask(lease)
         trace.limit_headers = headers_for(standings)
         if lease.local:
             trace.limit_headers["x-gateway-ratelimit"] = "degraded"
         if refusing is not None:
-            raise RateLimitedError(
-                f"{_explain(refusing)} Wait {_whole(wait_seconds)} s.",
-                retry_after_seconds=_whole(wait_seconds),
-                may_retry=refusing.amount <= refusing.limit,
-                scope=refusing.scope,
-                subject=refusing.subject,
-                what=refusing.measure.what,
-                limit=refusing.limit,
-                window=refusing.measure.window or None,
-            )
-        self._local.hold(buckets)
+            raise refused_by(refusing, wait_seconds)
+        self._local.hold(lease.buckets)
         self._leases[lease.id] = lease
         trace.lease = lease
 
@@ -127,14 +108,8 @@ class Limits:
 
     async def _ask(self, lease: Lease) -> tuple[list[Standing], Bucket | None, float]:
         if not self._script.is_away:
-            arguments: list[str | int] = ["admit", lease.id, LEASE_SECONDS]
-            for bucket in lease.buckets:
-                arguments += (
-                    bucket.limit, bucket.amount, bucket.measure.interval_seconds, bucket.measure.intervals
-                )  # fmt: skip
             try:
-                reply = await self._script.run([bucket.key for bucket in lease.buckets], arguments)
-                return _read(reply, lease)
+                return await asked(self._script, "admit", lease=lease)
             except asyncio.CancelledError:
                 self._finish_in_redis(lease, 0)  # runs after the admission, which goes on without us
                 raise
@@ -202,6 +177,47 @@ def _ignore(done: asyncio.Future[Reply]) -> None:
     """A lease that could not be prolonged is tried again after as long; its error is logged where it arose."""
     if not done.cancelled():
         done.exception()
+
+
+def lease_for(call: Call, lease_id: str, *, targets: Sequence[Target]) -> Lease:
+    """What a call has to be counted in, and with how much."""
+    tokens = count_tokens(call.input_bytes)
+    if call.max_output_tokens is not None:
+        tokens += call.choices * max(output_limit(call, target) for target in targets)
+    caller = call.caller
+    return Lease(
+        id=lease_id,
+        buckets=buckets_for(caller.rate_limits, caller.principal, user=call.attribution.user, tokens=tokens),
+        tokens=tokens,
+        admitted_at_us=0,
+        local=False,
+        renewed_at=time.monotonic(),
+    )
+
+
+async def asked(
+    script: RedisScript, task: Literal["admit", "look"], *, lease: Lease
+) -> tuple[list[Standing], Bucket | None, float]:
+    """How each bucket stands, which refuses the call if one does, and in how many seconds it would not; `look` counts
+    nothing. Raises `RedisAwayError`."""
+    arguments: list[str | int] = [task, lease.id, LEASE_SECONDS]
+    for bucket in lease.buckets:
+        arguments += (bucket.limit, bucket.amount, bucket.measure.interval_seconds, bucket.measure.intervals)
+    return _read(await script.run([bucket.key for bucket in lease.buckets], arguments), lease)
+
+
+def refused_by(bucket: Bucket, wait_seconds: float) -> RateLimitedError:
+    """What a client is told whose call a limit has no room for."""
+    return RateLimitedError(
+        f"{_explain(bucket)} Wait {_whole(wait_seconds)} s.",
+        retry_after_seconds=_whole(wait_seconds),
+        may_retry=bucket.amount <= bucket.limit,
+        scope=bucket.scope,
+        subject=bucket.subject,
+        what=bucket.measure.what,
+        limit=bucket.limit,
+        window=bucket.measure.window or None,
+    )
 
 
 def _read(reply: Reply, lease: Lease) -> tuple[list[Standing], Bucket | None, float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from billing.counting import count_tokens
+from billing.pricing import PriceList
 from gateway.context import Call, Trace
-from gateway.directory import Directory
 from gateway.errors import (
     CapabilityNotSupportedError,
     ModelNotApprovedError,
@@ -27,7 +27,17 @@ AUTO = "auto"
 """The model name that leaves the choice to the caller's agent type."""
 
 
-def candidates(directory: Directory, call: Call, *, health: Health, trace: Trace) -> list[Target]:
+class Registry(Protocol):
+    """What is registered and what it costs: a process's directory, or as somebody has just read it."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+
+    @property
+    def prices(self) -> PriceList: ...
+
+
+def candidates(directory: Registry, call: Call, *, health: Health, trace: Trace) -> list[Target]:
     """The deployments to try, best first. Raises the error that says why there is none.
 
     Whatever was left out, and why, is in the trace.

@@ -20,6 +20,7 @@ SCHEDULE: dict[str, int | str] = {
     "billing.check_analytics": "04:30",
     "gateway.close_lost_sessions": 10,
     "providers.check_health": 60,
+    "providers.retire_models": 60,
     "gateway.purge_media": 300,
     "providers.sync_models": "02:20",
     "gateway.prune_notifications": "02:40",

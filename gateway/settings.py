@@ -236,6 +236,9 @@ if min(LLM_POOL_SIZE, LLM_POOL_OVERFLOW, LLM_KEEP_ALIVE_INTERVAL) < 0 or LLM_REQ
         "LLM_POOL_SIZE, LLM_POOL_OVERFLOW and LLM_KEEP_ALIVE_INTERVAL must be 0 at least, LLM_REQUEST_TIMEOUT 1."
     )
 
+MODEL_APPROVERS = _number("MODEL_APPROVERS", 1)
+if MODEL_APPROVERS not in (1, 2):
+    raise ImproperlyConfigured("MODEL_APPROVERS must be 1 or 2.")
 USAGE_RETENTION_MONTHS = _number("USAGE_RETENTION_MONTHS", 25)
 if USAGE_RETENTION_MONTHS < 2:
     raise ImproperlyConfigured("USAGE_RETENTION_MONTHS must be at least 2: a month's statement is made in the next.")

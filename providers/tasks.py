@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from providers import health_checks, model_lists
+from providers import health_checks, model_lists, services
 from providers.models import Provider
 
 
@@ -16,3 +16,8 @@ def check_health() -> None:
 @shared_task(name="providers.sync_models")
 def sync_models() -> None:
     model_lists.sync_models(list(Provider.objects.filter(enabled=True)))
+
+
+@shared_task(name="providers.retire_models")
+def retire_models() -> None:
+    services.retire_due_models()

@@ -75,6 +75,10 @@ class Health:
         """The version of each credential that a provider refused; a new secret has another one."""
         self._reading: asyncio.Task[None] | None = None
 
+    async def read_once(self) -> None:
+        """Learn what is known now, for somebody who only wants to look."""
+        await self._read()
+
     async def start(self) -> None:
         """Learn what is known and keep learning."""
         await self._read()

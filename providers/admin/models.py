@@ -66,7 +66,7 @@ class RegisteredModelAdmin(OperatorModelAdmin):
     readonly_fields = ("lifecycle",)
     inlines = (DeploymentInline, LifecycleInline)
     change_form_template = "admin/providers/model/change_form.html"
-    object_actions = ("approve", "deprecate", "retire", "propose")
+    object_actions: tuple[str, ...] = ("approve", "deprecate", "retire", "propose")
     buttons_in_list = True
     empty_hint = "A model is what clients ask for by name: add it, say where it is deployed, then approve it."
 

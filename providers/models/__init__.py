@@ -1,6 +1,13 @@
 """The tables of the registry, and of what was found out about providers."""
 
-from providers.models.observations import LAST_ERROR_LENGTH, OfferedModel, OfferState, ProbeStatus, ProviderHealth
+from providers.models.observations import (
+    LAST_ERROR_LENGTH,
+    ModelCheck,
+    OfferedModel,
+    OfferState,
+    ProbeStatus,
+    ProviderHealth,
+)
 from providers.models.registry import (
     AgentType,
     ApprovalState,
@@ -30,6 +37,7 @@ __all__ = [
     "Lifecycle",
     "LifecycleChange",
     "Model",
+    "ModelCheck",
     "ModelGroup",
     "OfferState",
     "OfferedModel",

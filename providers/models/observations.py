@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.timezone import now
 
-from providers.models.registry import Credential, Provider
+from providers.models.registry import Credential, Deployment, Provider
+from tenants.models import Operator
 
 LAST_ERROR_LENGTH = 500
 
@@ -47,6 +48,23 @@ class ProviderHealth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.credential or self.provider}: {self.status}"
+
+
+class ModelCheck(models.Model):
+    """What a provider answered when it was asked for a deployment's model. Rows are only ever added."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="checks")
+    status = models.CharField(max_length=8, choices=ProbeStatus.choices)
+    words = models.CharField(max_length=LAST_ERROR_LENGTH)
+    checked_at = models.DateTimeField(default=now)
+    checked_by = models.ForeignKey(Operator, on_delete=models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["-checked_at", "-pk"]
+        indexes = [models.Index(fields=["deployment", "-checked_at"], name="model_check_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.deployment}: {self.status}"
 
 
 class OfferState(models.TextChoices):

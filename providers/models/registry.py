@@ -142,6 +142,9 @@ class Model(models.Model):
     successor = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, help_text="What to use when this one is retired."
     )
+    retires_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When a deprecated model retires by itself, in UTC."
+    )
     created_at = models.DateTimeField(default=now, editable=False)
 
     class Meta:
@@ -164,6 +167,7 @@ class LifecycleChange(models.Model):
     changed_by = models.ForeignKey(Operator, on_delete=models.SET_NULL, null=True, related_name="+")
     changed_at = models.DateTimeField(default=now)
     reason = models.CharField(max_length=500, blank=True)
+    evidence = models.JSONField(default=list, blank=True, help_text="What was there when it was approved, in words.")
 
     class Meta:
         ordering = ["-changed_at", "-pk"]

@@ -29,7 +29,7 @@ DELETABLE = {
 OWNERS_ONLY = {"operator", "credential", "markup", "membership"}
 ONLY_ADDED = {"price", "markup", "reconciliationrun"}
 FILES = {"csv", "xlsx", "pdf"}
-LOOKING = {"changelist", "change", "history"} | FILES
+LOOKING = {"changelist", "change", "history", "settings"} | FILES
 STATEMENT_ACTIONS = {"refresh": Role.OPERATOR, "issue": Role.OWNER, "lock": Role.OWNER, "credit": Role.OWNER}
 """And the least role that takes it."""
 

@@ -11,7 +11,7 @@ from django.db.models import Model as DjangoModel
 from django.test import Client
 from django.urls import reverse
 
-from providers.models import ApprovalState, Lifecycle, LifecycleChange, Model, TenantApproval
+from providers.models import ApprovalState, Lifecycle, LifecycleChange, Model, ModelCheck, TenantApproval
 from providers.services import propose_model
 from tenants.models import ApiKey, Operator, Role, Tenant, TenantStatus
 from tests.admin.seeding import Seeded
@@ -38,6 +38,8 @@ def history_of(obj: DjangoModel) -> list[tuple[str, str]]:
 
 def test_a_model_goes_through_its_life(operator: Client, seeded: Seeded) -> None:
     model = seeded.model
+    for deployment in model.deployments.all():
+        ModelCheck.objects.create(deployment=deployment, status="ok", words="lists it")
     confirm(operator, "providers_model_deprecate", model, reason="A better one is out")
     confirm(operator, "providers_model_retire", model)
     press(operator, "providers_model_propose", model)
@@ -58,9 +60,9 @@ def test_a_model_goes_through_its_life(operator: Client, seeded: Seeded) -> None
 
 def test_a_move_the_lifecycle_does_not_have_is_explained(operator: Client, seeded: Seeded) -> None:
     bare = propose_model(Model(name="bare", capabilities=["chat"]), by=None)
-    assert said(press(operator, "providers_model_approve", bare)) == [
-        "bare has no enabled deployment: add one before approving it."
-    ]
+    (refusal,) = said(press(operator, "providers_model_approve", bare))
+    assert "bare cannot be approved yet. price: none" in refusal
+    assert "route: no enabled deployment" in refusal
     assert "is proposed" in said(confirm(operator, "providers_model_deprecate", bare))[-1]
     bare.refresh_from_db()
     assert bare.lifecycle == Lifecycle.PROPOSED
@@ -80,13 +82,13 @@ def test_a_dangerous_action_asks_first(operator: Client, seeded: Seeded) -> None
 
 
 def test_a_tenant_is_suspended_and_resumed(operator: Client, seeded: Seeded) -> None:
-    confirm(operator, "tenants_tenant_suspend", seeded.tenant, reason="Unpaid")
+    confirm(operator, "tenants_tenant_suspend", seeded.tenant, reason="Unpaid", typed_name="first-tenant")
     seeded.tenant.refresh_from_db()
     assert seeded.tenant.status == TenantStatus.SUSPENDED
-    press(operator, "tenants_tenant_resume", seeded.tenant)
+    confirm(operator, "tenants_tenant_resume", seeded.tenant, reason="Paid", typed_name="first-tenant")
     seeded.tenant.refresh_from_db()
     assert seeded.tenant.status == TenantStatus.ACTIVE
-    assert history_of(seeded.tenant) == [("an-operator", "Suspended. Unpaid"), ("an-operator", "Resumed.")]
+    assert history_of(seeded.tenant) == [("an-operator", "Suspended. Unpaid"), ("an-operator", "Resumed. Paid")]
 
 
 def test_a_tenants_status_is_not_a_field(owner: Client, seeded: Seeded) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from billing.services import read_rates, set_price
 from providers.models import Deployment, Lifecycle, LifecycleChange, Model
 from providers.services import propose_model
 from tenants.keys import digest_key
@@ -18,6 +19,7 @@ from tenants.models import ApiKey, Operator, Role
 from tests.admin.conftest import PASSWORD
 from tests.admin.seeding import add_usage
 from tests.factories import make_key, make_model, make_provider, make_tenant
+from tests.fakes.openai_server import FakeOpenAI
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -75,14 +77,15 @@ def log_in(page: Page, origin: str) -> None:
     page.wait_for_selector("text=Usage today")
 
 
-def test_an_operators_day(chromium: str, live_server: Any, settings: Any) -> None:
+def test_an_operators_day(chromium: str, live_server: Any, settings: Any, fake_openai: FakeOpenAI) -> None:
     Operator.objects.create_user("ada", password=PASSWORD, role=Role.OPERATOR, is_staff=True)
     tenant = make_tenant("acme")
-    provider = make_provider("https://api.example.com/v1", name="vendor")
+    provider = make_provider(fake_openai.base_url, secret=fake_openai.api_key, name="vendor")
     old_key, _ = make_key(tenant)
     add_usage(old_key, make_model(provider, name="served").deployments.get(), request_id="req-seen-in-browser")
     model = propose_model(Model(name="brand-new", capabilities=["chat"]), by=None)
-    Deployment.objects.create(model=model, provider=provider, upstream_model="brand-new")
+    Deployment.objects.create(model=model, provider=provider, upstream_model="gpt-5.2")
+    set_price(model, read_rates({"input": "1", "output": "2"}))
 
     origin = origin_of(live_server)
     with browsing(chromium) as page:
