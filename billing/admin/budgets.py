@@ -140,9 +140,9 @@ class BudgetAdmin(OperatorModelAdmin):
         more = standings[0].windows - len(standings)
         history = reverse("admin:billing_budgetwindow_changelist")
         return format_html(
-            '<p>{}</p><table class="figures standings">'
+            '<p>{}</p><div class="scroll-x"><table class="figures standings">'
             "<tr><th>Of</th><th>Spent</th><th>Held, USD</th><th>Remaining, USD</th><th>Forecast</th></tr>"
-            '{}</table><p><a href="{}?budget__id__exact={}">{}</a></p>',
+            '{}</table></div><p><a href="{}?budget__id__exact={}">{}</a></p>',
             period_text(standings[0]),
             rows,
             history,

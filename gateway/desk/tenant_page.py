@@ -38,7 +38,7 @@ ROWS_SHOWN = 50
 STATEMENTS_SHOWN = 6
 
 
-def fill_page(request: HttpRequest, tenant: Tenant, site: AdminSite) -> dict[str, Any]:
+def fill_page(request: HttpRequest, tenant: Tenant, *, site: AdminSite) -> dict[str, Any]:
     """The page's parts by name."""
     now = timezone.now()
     keys = list(tenant.keys.select_related("project", "tenant").order_by("revoked_at", "name")[: ROWS_SHOWN + 1])
@@ -88,7 +88,7 @@ def _usage(tenant: Tenant, now: dt.datetime) -> dict[str, Any]:
 
 def _tile(sums: UsageSums) -> dict[str, str]:
     unpriced = f"{sums.unpriced_calls:,}" if sums.unpriced_calls else ""
-    return {"cost": usd(sums.cost_nano_usd), "calls": f"{sums.calls:,}", "unpriced": unpriced}
+    return {"cost": usd(sums.cost_nano_usd), "calls": _calls(sums.calls), "unpriced": unpriced}
 
 
 def _dollars(nano_usd: int) -> Decimal:
@@ -110,7 +110,7 @@ def _branch(branch: Branch, now: dt.datetime) -> dict[str, Any]:
         "history": sparkline(
             f"{branch.whose}, spent in the last periods", [_dollars(spent) for spent in branch.history], unit="USD"
         )
-        if branch.history
+        if len(branch.history) > 1
         else "",
         "effective": effective_words(branch),
     }
@@ -223,7 +223,7 @@ def _limit_rows(found: Possibilities) -> list[dict[str, str]]:
             "what": f"{standing.bucket.measure.what} {standing.bucket.measure.window and 'a '}"
             f"{standing.bucket.measure.window}",
             "left": f"{max(0, standing.limit - standing.used):,} of {standing.limit:,}",
-            "fresh": duration(standing.reset_ms),
+            "fresh": duration(standing.reset_ms) if standing.used else "none of it is used",
         }
         for standing in found.limits
     ]
@@ -241,6 +241,10 @@ def _effective(outcome: Outcome) -> str:
     return f"{usd(binding.room_nano_usd)} USD left {period}, bound by the {whose} budget"
 
 
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
+
+
 # Suspending ---------------------------------------------------------------------------------------------------------
 def suspension_in_numbers(tenant: Tenant) -> list[str]:
     """What stops when a tenant is suspended."""
@@ -252,7 +256,7 @@ def suspension_in_numbers(tenant: Tenant) -> list[str]:
     voices = RealtimeSession.objects.filter(tenant=tenant, closed_at=None).count()
     return [
         f"{keys:,} working key{'' if keys == 1 else 's'} will be refused, with tenant_suspended (403).",
-        f"In the last 24 hours they made {day.calls:,} calls for {usd(day.cost_nano_usd)} USD.",
-        f"{under_way:,} calls are under way now: they finish, and are charged.",
-        f"{voices:,} voice sessions are open now.",
+        f"In the last 24 hours they made {_calls(day.calls)} for {usd(day.cost_nano_usd)} USD.",
+        f"Under way now: {_calls(under_way)}, which finish and are charged.",
+        f"Open now: {voices:,} voice session{'' if voices == 1 else 's'}.",
     ]

@@ -57,7 +57,7 @@ class TenantDeskAdmin(TenantAdmin):
             "object_actions": self.offered_actions(tenant, permitted_to=request),
             "may_change": self.has_change_permission(request, tenant),
             "is_member": is_member(request.user),
-            **fill_page(request, tenant, self.admin_site),
+            **fill_page(request, tenant, site=self.admin_site),
         }
         return TemplateResponse(request, "admin/tenants/tenant/page.html", context)
 

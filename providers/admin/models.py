@@ -8,6 +8,8 @@ from django import forms
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
@@ -40,9 +42,13 @@ class LifecycleInline(ReadOnlyInline):
     """Who moved a model, when and why."""
 
     model = LifecycleChange
-    fields = (utc("changed_at", "When"), "from_state", "to_state", "changed_by", "reason")
+    fields = (utc("changed_at", "When"), "from_state", "to_state", "changed_by", "reason", "stood_on")
     readonly_fields = fields
     verbose_name_plural = "lifecycle"
+
+    @display(description="On what")
+    def stood_on(self, change: LifecycleChange) -> SafeString | str:
+        return format_html_join("", '<span class="remark">{}</span><br>', ((line,) for line in change.evidence)) or "-"
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[LifecycleChange]:
         rows: models.QuerySet[LifecycleChange] = super().get_queryset(request).select_related("changed_by", "model")

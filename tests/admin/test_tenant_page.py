@@ -117,7 +117,7 @@ def test_suspending_says_in_numbers_what_it_does(operator: Client, tenant: Tenan
     add_usage(ApiKey.objects.get(tenant=tenant), seeded.model.deployments.first())
     asked = press(operator, "tenants_tenant_suspend", tenant).content.decode()
     assert "1 working key will be refused" in asked
-    assert "1 calls for 0.00045 USD" in asked
+    assert "1 call for 0.00045 USD" in asked
     for given in ({}, {"reason": "Unpaid"}, {"reason": "Unpaid", "typed_name": "acm"}, {"typed_name": "acme"}):
         assert confirm(operator, "tenants_tenant_suspend", tenant, **given).status_code == 200
     tenant.refresh_from_db()
