@@ -65,7 +65,10 @@ def test_an_addition_a_change_and_an_action(operator: Client, acme: Tenant) -> N
     assert changed.tenant_id == acme.pk and changed.address == "127.0.0.1", "nobody vouches for the header"
 
     suspend = reverse("admin:tenants_tenant_suspend", args=[acme.pk])
-    assert operator.post(suspend, {"confirmed": "yes", "reason": "does not pay"}).status_code == 302
+    assert (
+        operator.post(suspend, {"confirmed": "yes", "reason": "does not pay", "typed_name": acme.name}).status_code
+        == 302
+    )
     suspended = the_one("tenant.suspended")
     assert suspended.details == {
         "before": {"status": "active"}, "after": {"status": "suspended"}, "message": "Suspended. does not pay",
