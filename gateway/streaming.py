@@ -20,7 +20,6 @@ from providers.types import Chunk, Continuation, StreamDecoder, Usage
 
 if TYPE_CHECKING:
     from gateway.attempts import Attempt
-    from gateway.hooks.streams import StreamHooks
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -38,6 +37,18 @@ class EventStream(Protocol):
 
     def close(self) -> None:
         """Let go of what it holds, also when it was never written."""
+
+
+class StreamJudge(Protocol):
+    """What looks at the chunks of a stream on their way to the client."""
+
+    async def pass_on(self, chunks: Iterable[Chunk]) -> list[Chunk]:
+        """What may be sent now. Raises `ResponseBlockedError`."""
+        ...
+
+    async def finish(self) -> list[Chunk]:
+        """What is held of texts that the provider did not end. Raises `ResponseBlockedError`."""
+        ...
 
 
 class Framing(Protocol):
@@ -93,7 +104,7 @@ class StreamReply:
         self._over = False
         """Ended, or left to be read without its client."""
         self._continuation: Continuation | None = None
-        self.hooks: StreamHooks | None = None
+        self.hooks: StreamJudge | None = None
         """What looks at the chunks on their way to the client."""
         self.framing: Framing | None = None
         """None: chunks of a chat."""
@@ -148,7 +159,10 @@ class StreamReply:
                 raise self._decoder.failure
         if not self._decoder.finished:
             raise ProviderError(Failure.BROKEN, "The provider's stream stopped before its end.")
-        rest = b"" if self.hooks is None else self.frame(await self.hooks.finish())
+        rest = b""
+        if self.hooks is not None:
+            held = await self.hooks.finish()
+            rest = self.frame(held) if framing is None else await framing.frame(held)
         self._end(Ending.COMPLETED)
         closing = self.closing() if framing is None else await framing.closing()
         with clock.sending():

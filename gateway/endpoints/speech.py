@@ -8,13 +8,12 @@ import msgspec
 import orjson
 from django.http import HttpResponse
 
-from billing.estimates import speech_second_bound, speech_token_bound
 from gateway import pipeline
 from gateway.bodies import attribution, decode
-from gateway.context import Call, MediaFacts, Trace
+from gateway.context import Call, Trace
 from gateway.handler import DataPlaneRequest
 from gateway.media.generated import told
-from gateway.media.speech import SpeechBytes, SpeechEvents, seconds_of_sound, usage_of
+from gateway.media.speech import SpeechBytes, SpeechEvents, seconds_of_sound, speech_facts, usage_of
 from gateway.media.storage import new_file_id
 from gateway.responses import EventStreamResponse, json_response
 from gateway.streaming import StreamReply
@@ -76,7 +75,6 @@ class SpeechView(DataPlaneView):
 def _call(trace: Trace, meta: dict[str, Any], *, body: SpeechRequest, members: Any) -> Call:
     assert trace.caller is not None
     trace.requested_model, trace.stream = body.model, body.stream_format != "url"
-    length = len(body.input)
     return Call(
         caller=trace.caller,
         request_id=trace.request_id,
@@ -85,11 +83,7 @@ def _call(trace: Trace, meta: dict[str, Any], *, body: SpeechRequest, members: A
         needs=NEEDS,
         wire=WireRequest(operation="speech", members=members, stream=True),
         input_bytes=len(body.input.encode()) + len((body.instructions or "").encode()),
-        media=MediaFacts(
-            output_tokens=speech_token_bound(length),
-            known={"characters": length},
-            held={"seconds": speech_second_bound(length)},
-        ),
+        media=speech_facts(body.input),
         attribution=attribution(meta, user=body.user, metadata=None, default_user=trace.caller.principal.user),
     )
 

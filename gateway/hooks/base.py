@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 from providers.transport import Transport
+from providers.types import WireFile
 from tenants.models import WebhookEndpoint
 
 
@@ -115,6 +116,9 @@ class Subject(Protocol):
     transport: Transport
     """For a hook that asks somebody: it dials public addresses only, unless told otherwise."""
 
+    files: Sequence[WireFile]
+    """What a request brings as files of its own, beside the document: pictures to be edited, sound to be heard."""
+
     @property
     def texts(self) -> Sequence[Text]:
         """Every text in it, in order; neither names, ids nor media."""
@@ -157,6 +161,7 @@ class TextSubject:
     transport: Transport
     texts: Sequence[Text]
     body: Any = None
+    files: Sequence[WireFile] = ()
 
 
 class HookError(Exception):

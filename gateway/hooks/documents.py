@@ -19,6 +19,17 @@ NO_TEXT = frozenset(
 )  # fmt: skip
 """Members that are a name, an id or media where their value is a string."""
 
+NO_TEXT_AT_TOP = frozenset(
+    {
+        "response_format", "output_format", "stream_format", "background", "moderation", "style", "input_fidelity",
+        "language", "languages", "task", "chunking_strategy", "timestamp_granularities", "include",
+    }
+)  # fmt: skip
+"""Members that choose something where they are the document's own. Deeper in it they are anybody's words."""
+
+FREE_FORM = "metadata"
+"""A member with names of the client's choice: all of it is text."""
+
 NO_TEXTS = frozenset({"required", "embedding"})
 """The same where it is a list: names of properties, vectors."""
 
@@ -100,10 +111,19 @@ class Document:
         self.changed.update(differing)
         return differing
 
+    def forget_spelling(self) -> None:
+        """Take out what says a changed answer as it was: the likelihood of each of its pieces."""
+        for choice in self.body.get("choices") or ():
+            if isinstance(choice, dict):
+                choice.pop("logprobs", None)
+
     def _found(self) -> list[Place]:
         if self._places is None:
-            self._places = places_of(self.body)
+            self._places = self._look()
         return self._places
+
+    def _look(self) -> list[Place]:
+        return places_of(self.body)
 
 
 def places_of(body: Any) -> list[Place]:
@@ -114,14 +134,23 @@ def places_of(body: Any) -> list[Place]:
         holder, key, way = waiting.pop()
         value = holder[key]
         if isinstance(value, str):
-            if key not in NO_TEXT and not (key == "url" and value.startswith("data:")):
+            if _is_text(way, value):
                 found.append(Place(Text(path_of(way), value, key == JSON_TEXT), holder, key, way))
         elif isinstance(value, dict):
             names = [name for name in value if not (name == "name" and key in NAMED)]
             waiting += [(value, name, (*way, name)) for name in reversed(names)]
-        elif isinstance(value, list) and key not in NO_TEXTS:
+        elif isinstance(value, list) and key not in NO_TEXTS and not (len(way) == 1 and key in NO_TEXT_AT_TOP):
             waiting += [(value, at, (*way, at)) for at in reversed(range(len(value)))]
     return found
+
+
+def _is_text(way: tuple[str | int, ...], value: str) -> bool:
+    key = way[-1] if way else ""
+    if way and way[0] == FREE_FORM:
+        return True
+    if key in NO_TEXT or (len(way) == 1 and key in NO_TEXT_AT_TOP):
+        return False
+    return not (key == "url" and (value.startswith("data:") or way[0] == "data"))
 
 
 def path_of(way: tuple[str | int, ...]) -> str:

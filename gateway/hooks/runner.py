@@ -1,7 +1,7 @@
 """Asks the hooks that are bound to a call, each within its time and whatever it does.
 
-Texts that are no JSON document (an image's prompt, a transcript, a turn of a voice session) go through `texts_before`
-and `texts_after`: texts in, texts out.
+Texts that are no JSON document, such as a turn of a voice session, go through `texts_before` and `texts_after`: texts
+in, texts out. Piece by piece they go through `gateway.hooks.windows.Windows`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,19 @@ from prometheus_client import Counter, Histogram
 
 from gateway.context import Call, HookNote, Trace
 from gateway.errors import RequestBlockedError, ResponseBlockedError
-from gateway.hooks.base import Action, CallFacts, Edit, HookError, Stage, Streams, Verdict
-from gateway.hooks.documents import FREE_MEMBERS, Document, RubbishError
+from gateway.hooks.base import Action, CallFacts, HookError, Stage, Streams, Verdict
+from gateway.hooks.documents import Document
+from gateway.hooks.pictures import PictureWindows
 from gateway.hooks.selectors import BoundHook
 from gateway.hooks.streams import StreamHooks
+from gateway.hooks.transcripts import Transcript, TranscriptWindows
+from gateway.hooks.verdicts import accepting, check
+from gateway.media.speech import speech_facts
 from gateway.observation import HOOK_SECONDS, HOOK_VERDICTS
 from gateway.routing import requested_name
-from gateway.streaming import EventStream, StreamReply, WholeReply
+from gateway.streaming import EventStream, StreamJudge, StreamReply, WholeReply
 from providers.transport import Transport
-from providers.types import Target
+from providers.types import Target, WireFile
 
 if TYPE_CHECKING:
     from gateway.runtime import Gateway
@@ -37,8 +41,18 @@ logger = logging.getLogger(__name__)
 
 REASON_CHARACTERS = 500
 
-JUDGED_ANSWERS = frozenset({"chat", "embeddings"})
-"""The answers of other operations are sound and pictures."""
+SOUND = "speech"
+"""Its answer is all sound: there is nothing to read in it."""
+TRANSCRIPTS = frozenset({"transcription", "translation"})
+
+STREAM_JUDGES: Mapping[str, Callable[[CallHooks], StreamJudge]] = {
+    "chat": StreamHooks,
+    "transcription": TranscriptWindows,
+    "translation": TranscriptWindows,
+    "images": PictureWindows,
+    "image_edits": PictureWindows,
+}
+"""By operation: who reads the events of its streams."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +63,7 @@ class _DocumentSubject:
     memory: dict[str, Any]
     transport: Transport
     document: Document
+    files: Sequence[WireFile] = ()
 
     @property
     def texts(self) -> Sequence[Any]:
@@ -96,32 +111,33 @@ class CallHooks:
         """The call as it may be made. Raises `RequestBlockedError`."""
         members = call.wire.members
         document = Document(lambda: {name: msgspec.json.decode(value) for name, value in members.items()})
-        await self._judge(Stage.BEFORE, document)
+        await self._judge(Stage.BEFORE, document, files=call.wire.files)
         if not document.changed:
             return call
         changed = {name: _encode(document.body[name]) for name in document.changed if name in document.body}
         kept = {name: value for name, value in members.items() if name in document.body}
         grown = sum(map(len, changed.values())) - sum(len(members.get(name, b"")) for name in document.changed)
         wire = msgspec.structs.replace(call.wire, members={**kept, **changed})
-        return replace(call, wire=wire, input_bytes=max(0, call.input_bytes + grown))
+        media = speech_facts(document.body["input"]) if call.operation == SOUND else call.media
+        return replace(call, wire=wire, input_bytes=max(0, call.input_bytes + grown), media=media)
 
     async def after(self, reply: WholeReply | EventStream) -> WholeReply | EventStream:
         """The answer as the client may have it: a stream is judged as it is written. Raises `ResponseBlockedError`."""
-        if self.facts.operation not in JUDGED_ANSWERS:
+        if self.facts.operation == SOUND:
             return reply
         if not isinstance(reply, WholeReply):
-            if self.watches_streams:
+            judge = STREAM_JUDGES.get(self.facts.operation)
+            if judge is not None and self.watches_streams:
                 assert isinstance(reply, StreamReply), "the response cache leaves such a stream alone"
-                reply.hooks = StreamHooks(self)
+                reply.hooks = judge(self)
             return reply
         body = reply.body
-        document = Document(lambda: msgspec.json.decode(body))
+        is_transcript = self.facts.operation in TRANSCRIPTS
+        document = (Transcript if is_transcript else Document)(lambda: msgspec.json.decode(body))
         await self._judge(Stage.AFTER, document)
         if not document.changed:
             return reply
-        for choice in document.body.get("choices", ()):
-            if isinstance(choice, dict):
-                choice.pop("logprobs", None)  # they spell the answer as it was
+        document.forget_spelling()
         return WholeReply(msgspec.json.encode(document.body))
 
     async def texts_before(self, texts: Sequence[str]) -> list[str]:
@@ -147,15 +163,17 @@ class CallHooks:
         await self._judge(stage, document)
         return list(document.body["texts"]) if document.changed else list(texts)
 
-    async def _judge(self, stage: Stage, document: Document) -> None:
+    async def _judge(self, stage: Stage, document: Document, *, files: Sequence[WireFile] = ()) -> None:
         """Have each hook look at what the ones before it made of a document."""
         for one, memory in zip(self._bound, self._memories, strict=True):
             if stage not in one.hook.stages:
                 continue
-            subject = _DocumentSubject(call=self.facts, memory=memory, transport=self.transport, document=document)
+            subject = _DocumentSubject(
+                call=self.facts, memory=memory, transport=self.transport, document=document, files=files
+            )
             method = one.hook.before_call if stage is Stage.BEFORE else one.hook.after_call
             note = self.note(one, stage)
-            await self.ask(one, note, question=partial(method, subject), accept=_accepting(document, note, stage=stage))
+            await self.ask(one, note, question=partial(method, subject), accept=accepting(document, note, stage=stage))
 
     def note(self, one: BoundHook, stage: Stage) -> HookNote:
         """A line of the trace about a hook that is about to be asked."""
@@ -184,7 +202,7 @@ class CallHooks:
                     verdict = await question()
             else:
                 verdict = await question()
-            _check(verdict)
+            check(verdict)
             if verdict.action is Action.MODIFY:
                 accept(verdict)
         except TimeoutError:
@@ -241,69 +259,6 @@ def _watches_streams(one: BoundHook) -> bool:
 
 def _encode(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
-
-
-def _check(verdict: object) -> None:
-    """Whether it is a verdict at all: hooks are written by anybody. Raises `RubbishError`."""
-    if not isinstance(verdict, Verdict) or not isinstance(verdict.action, Action):
-        raise RubbishError("It is no verdict.")
-    if not _is_text(verdict.reason) or not isinstance(verdict.edits, tuple):
-        raise RubbishError("Its reason is no text, or its edits are no tuple.")
-    if verdict.action is Action.MODIFY and (verdict.body is None) == (not verdict.edits):
-        raise RubbishError("A change is either edits or a body.")
-    for edit in verdict.edits:
-        if not isinstance(edit, Edit) or not _is_text(edit.replacement):
-            raise RubbishError("An edit is not what an edit is.")
-
-
-def _is_text(value: object) -> bool:
-    """A lone half of a character beyond U+FFFF cannot be sent."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _accepting(document: Document, note: HookNote, *, stage: Stage) -> Callable[[Verdict], None]:
-    def accept(verdict: Verdict) -> None:
-        if verdict.body is None:
-            note.add_fields(document.edit(verdict.edits))
-            return
-        if not isinstance(verdict.body, dict):
-            raise RubbishError("Its body is no JSON object.")
-        body = _plain(verdict.body)
-        if stage is Stage.BEFORE:
-            _check_members(document.body, body)
-        note.add_fields(document.replace(body))
-
-    return accept
-
-
-def _plain(body: dict[str, Any]) -> dict[str, Any]:
-    """The body as JSON has it, apart from what the hook holds. Raises `RubbishError`."""
-    try:
-        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(body))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise RubbishError("Its body cannot be written as JSON.") from error
-    return plain
-
-
-def _check_members(before: dict[str, Any], body: dict[str, Any]) -> None:
-    for name in {*before, *body}:
-        if name not in FREE_MEMBERS and (name not in before or name not in body or before[name] != body[name]):
-            raise RubbishError(f"It changes {name[:50]!r}, on which has been decided.")
-    messages = body.get("messages")
-    if "messages" in before and not (
-        isinstance(messages, list)
-        and messages
-        and all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages)
-    ):
-        raise RubbishError("It leaves no messages, or one without a role.")
-    if "input" in before and not body.get("input"):
-        raise RubbishError("It leaves no input.")
 
 
 def _place_of(error: Exception) -> str:

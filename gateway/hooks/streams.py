@@ -1,8 +1,4 @@
-"""Hooks on an answer that is still coming: windows over each of its texts, with an overlap.
-
-The client gets a character once every hook has seen it together with as much of what follows as the hook asks for. So a
-pattern is found however the provider cut the answer into chunks, and nothing of what is blocked has been sent.
-"""
+"""Hooks on a chat's answer that is still coming: a window over each of its texts (`gateway.hooks.windows`)."""
 
 from __future__ import annotations
 
@@ -11,118 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.hooks.base import Action, Stage, Streams, Verdict, Window
-from gateway.hooks.documents import JSON_TEXT, Place, RubbishError, apply_edits, path_of, places_of
-from gateway.hooks.selectors import BoundHook
+from gateway.hooks.documents import Place, path_of, places_of
+from gateway.hooks.windows import TextWindow, Windows
 from providers.types import Chunk
 
 if TYPE_CHECKING:
-    from gateway.context import HookNote
     from gateway.hooks.runner import CallHooks
-
-HELD_CHARACTERS = 4_000_000
-"""A hook that holds answers back until their end fails with a longer one."""
 
 HEAD = ("id", "object", "created", "model", "system_fingerprint")
 """What every chunk of a stream has in common."""
 
 
-class _Gate:
-    """One hook on one text: what it has not let through yet."""
-
-    def __init__(self, hooks: CallHooks, one: BoundHook, *, memory: dict[str, Any], note: HookNote, path: str) -> None:
-        self._hooks = hooks
-        self._one = one
-        self._memory = memory
-        self._note = note
-        self._path = path
-        self._before = ""
-        self._held = ""
-
-    async def feed(self, text: str, *, is_last: bool) -> str:
-        """Take what comes next, and give what may go on. Raises `ResponseBlockedError`."""
-        if not text and not is_last:
-            return ""
-        self._held += text
-        if self._note.verdict == "failed":
-            released, self._held = self._held, ""
-            return released
-        hook = self._one.hook
-        holds = hook.streams is Streams.HOLD
-        overlap = len(self._held) if holds else hook.overlap_characters
-        if not self._held or (not is_last and len(self._held) <= min(overlap, HELD_CHARACTERS)):
-            return ""
-        text = self._before + self._held
-        begin = len(self._before)
-        window = Window(
-            call=self._hooks.facts,
-            memory=self._memory,
-            transport=self._hooks.transport,
-            text=text,
-            begin=begin,
-            settled=len(text) if is_last else max(begin, len(text) - hook.overlap_characters),
-            is_last=is_last,
-            path=self._path,
-            is_json=self._path.endswith(JSON_TEXT),
-        )
-        gone_on: list[str] = []
-
-        def accept(verdict: Verdict) -> None:
-            gone_on.append(self._edited(window, verdict))
-
-        went = await self._hooks.ask(
-            self._one, self._note, question=lambda: self._asked(window, too_long=holds and not is_last), accept=accept
-        )
-        if not went:
-            rest, self._held = self._held, ""
-            return rest
-        if not gone_on:
-            accept(Verdict(action=Action.ALLOW))
-        return gone_on[0]
-
-    async def _asked(self, window: Window, *, too_long: bool) -> Verdict:
-        if too_long:
-            raise RubbishError(f"The answer is longer than the {HELD_CHARACTERS} characters that are held back.")
-        return await self._one.hook.on_chunk(window)
-
-    def _edited(self, window: Window, verdict: Verdict) -> str:
-        """What of a window may go on, edited; the rest is held. An edit that reaches beyond that is made when it is
-        found again, with more of what follows it. Raises `RubbishError`."""
-        text = window.text
-        if verdict.body is not None or any(edit.text for edit in verdict.edits):
-            raise RubbishError("A window has one text and no body.")
-        whole = apply_edits(text, verdict.edits, begin=window.begin)  # all must hold, also those for later
-        if window.is_last:
-            self._held, self._before = "", ""
-            self._noted(bool(verdict.edits))
-            return whole
-        settled = window.settled
-        cut = min([settled, *(edit.start for edit in verdict.edits if edit.start < settled < edit.end)])
-        now = [edit for edit in verdict.edits if edit.end <= cut and edit.start < cut]
-        self._noted(bool(now))
-        released = apply_edits(text, now, begin=window.begin, end=cut)
-        self._before = text[max(0, cut - self._one.hook.overlap_characters) : cut]
-        self._held = text[cut:]
-        return released
-
-    def _noted(self, is_edited: bool) -> None:
-        if is_edited:
-            self._note.add_fields([self._path])
-
-
 class _Lane:
-    """One text of the answer on its way through all the hooks."""
+    """One text of one choice, and how a delta of it is written."""
 
-    def __init__(self, choice: int, way: tuple[str | int, ...], *, gates: list[_Gate]) -> None:
+    def __init__(self, choice: int, way: tuple[str | int, ...], *, window: TextWindow) -> None:
         self.choice = choice
+        self.feed = window.feed
         self._way = way
-        self._gates = gates
-
-    async def feed(self, text: str, *, is_last: bool = False) -> str:
-        """What may go on after all hooks. Raises `ResponseBlockedError`."""
-        for gate in self._gates:
-            text = await gate.feed(text, is_last=is_last)
-        return text
 
     def delta(self, text: str) -> dict[str, Any]:
         """A delta that adds to this text and no other."""
@@ -137,8 +39,7 @@ class StreamHooks:
     """The hooks of one stream. Feed it chunks in order; it gives those that the client may have."""
 
     def __init__(self, hooks: CallHooks) -> None:
-        self._hooks = hooks
-        self._watching = [(one, memory, hooks.note(one, Stage.CHUNK)) for one, memory in hooks.watching()]
+        self._windows = Windows(hooks)
         self._lanes: dict[tuple[int, tuple[str | int, ...]], _Lane] = {}
         self._head: dict[str, Any] = {}
 
@@ -206,11 +107,8 @@ class StreamHooks:
     def _lane(self, choice: int, way: tuple[str | int, ...]) -> _Lane:
         lane = self._lanes.get((choice, way))
         if lane is None:
-            path = f"choices[{choice}].{path_of(way)}"
-            gates = [
-                _Gate(self._hooks, one, memory=memory, note=note, path=path) for one, memory, note in self._watching
-            ]
-            lane = self._lanes[choice, way] = _Lane(choice, way, gates=gates)
+            window = self._windows.of(f"choices[{choice}].{path_of(way)}")
+            lane = self._lanes[choice, way] = _Lane(choice, way, window=window)
         return lane
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import mutagen
 
-from gateway.context import Trace
+from billing.estimates import speech_second_bound, speech_token_bound
+from gateway.context import MediaFacts, Trace
 from gateway.errors import GatewayError
 from gateway.media.generated import kept, told
 from gateway.media.storage import StoredFile
@@ -26,6 +27,16 @@ PCM_BYTES_PER_SECOND = 48_000
 RIFF_HEAD_BYTES = 44
 
 _encode = msgspec.json.encode
+
+
+def speech_facts(text: str) -> MediaFacts:
+    """What it may cost to have a text spoken."""
+    length = len(text)
+    return MediaFacts(
+        output_tokens=speech_token_bound(length),
+        known={"characters": length},
+        held={"seconds": speech_second_bound(length)},
+    )
 
 
 class SpeechBytes:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from gateway.hooks.base import ALLOWED, Hook, Resources, SettingsError, Stage, Streams, Subject, Verdict, blocked
+from providers.types import WireFile
 
 AttachmentType = Literal["image_url", "input_audio", "video_url", "file"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+KINDS = {"image": "image_url", "audio": "input_audio", "video": "video_url"}
 REMOTE = ("http://", "https://")
 
 
@@ -23,7 +25,7 @@ class SizePolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     ] = None
     max_attachments: Annotated[Count | None, msgspec.Meta(description="In one request; 0 for none at all.")] = None
     max_attachment_bytes: Annotated[
-        Count | None, msgspec.Meta(description="Of each that is sent along, as base64 decodes it.")
+        Count | None, msgspec.Meta(description="Of each that is sent along, as base64 decodes it, or uploaded.")
     ] = None
     attachment_types: Annotated[
         list[AttachmentType] | None, msgspec.Meta(description="Those that are allowed. None chosen: all.")
@@ -47,7 +49,8 @@ class SizePolicy(Hook[SizePolicySettings]):
             raise SettingsError("There is nothing to hold requests to: set at least one bound.")
 
     async def before_call(self, request: Subject) -> Verdict:
-        broken = self._too_much(request) or self._wrong_attachment(list(_attachments(request.body)))
+        attached = [*_attachments(request.body), *map(_uploaded, request.files)]
+        broken = self._too_much(request) or self._wrong_attachment(attached)
         return blocked(broken) if broken else ALLOWED
 
     def _too_much(self, request: Subject) -> str:
@@ -63,31 +66,43 @@ class SizePolicy(Hook[SizePolicySettings]):
                 return f"it has {count} messages or inputs, at most {settings.max_messages} are allowed"
         return ""
 
-    def _wrong_attachment(self, attachments: list[tuple[str, str]]) -> str:
+    def _wrong_attachment(self, attachments: list[_Attachment]) -> str:
         settings = self.settings
         if settings.max_attachments is not None and len(attachments) > settings.max_attachments:
             return f"it has {len(attachments)} attachments, at most {settings.max_attachments} are allowed"
-        for kind, source in attachments:
+        for kind, size_bytes, is_remote in attachments:
             if settings.attachment_types is not None and kind not in settings.attachment_types:
                 return f"attachments of type {kind[:50]} are not allowed"
-            is_remote = source.lower().startswith(REMOTE)
             if is_remote and not settings.allow_remote_urls:
                 return "attachments by URL are not allowed"
-            size = 0 if is_remote else len(source.rpartition(",")[2]) * 3 // 4
-            if settings.max_attachment_bytes is not None and size > settings.max_attachment_bytes:
-                return f"an attachment has {size} bytes, at most {settings.max_attachment_bytes} are allowed"
+            if settings.max_attachment_bytes is not None and size_bytes > settings.max_attachment_bytes:
+                return f"an attachment has {size_bytes} bytes, at most {settings.max_attachment_bytes} are allowed"
         return ""
 
 
-def _attachments(body: Any) -> Iterator[tuple[str, str]]:
-    """Every part of a message that is no text: its type, and its URL or data."""
+class _Attachment(NamedTuple):
+    kind: str
+    size_bytes: int
+    is_remote: bool
+
+
+def _uploaded(file: WireFile) -> _Attachment:
+    """A file that came with a form, in the words that a chat has for its kind."""
+    return _Attachment(KINDS.get(file.media_type.partition("/")[0], "file"), len(file.data), is_remote=False)
+
+
+def _attachments(body: Any) -> Iterator[_Attachment]:
+    """Every part of a message that is no text."""
     messages = body.get("messages") if isinstance(body, dict) else None
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
             kind = part.get("type") if isinstance(part, dict) else None
             if isinstance(kind, str) and kind not in ("text", "refusal"):
-                yield kind, _source(part.get(kind))
+                source = _source(part.get(kind))
+                is_remote = source.lower().startswith(REMOTE)
+                size_bytes = 0 if is_remote else len(source.rpartition(",")[2]) * 3 // 4
+                yield _Attachment(kind, size_bytes, is_remote)
 
 
 def _source(value: Any) -> str:
