@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 
 from gateway.configuration.budgets import apply_budgets
+from gateway.configuration.caching import apply_cache
 from gateway.configuration.document import KeyEntry, TenantEntry
 from gateway.configuration.errors import ConfigurationError, suggest
 from gateway.configuration.hooks import apply_hooks
@@ -40,6 +41,7 @@ def apply_tenant(entry: TenantEntry, report: Report) -> None:
     apply_webhooks(tenant, entry.webhooks or (), report=report)
     apply_types(tenant, entry.types or (), report=report)
     apply_hooks(tenant, entry.hooks or (), report=report)
+    apply_cache(tenant, entry.cache or (), report=report)
 
 
 def _project(tenant: Tenant, name: Value, *, report: Report) -> Project:

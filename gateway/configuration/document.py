@@ -167,6 +167,23 @@ class HookEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """A cache rule; the model or group that it names tells it from the tenant's others."""
+
+    source: Entry
+    model: str
+    """Empty for everything the tenant may use."""
+    ttl_seconds: int
+    any_temperature: bool
+    enabled: bool
+
+    @property
+    def target(self) -> str:
+        """What it is about, in words."""
+        return self.model or "everything"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantEntry:
     """A tenant with its projects, what it may use and spend, and its keys."""
 
@@ -183,6 +200,7 @@ class TenantEntry:
     webhooks: tuple[WebhookEntry, ...] | None
     types: tuple[TypeEntry, ...] | None
     hooks: tuple[HookEntry, ...] | None
+    cache: tuple[CacheEntry, ...] | None
     keys: tuple[KeyEntry, ...] | None
 
 

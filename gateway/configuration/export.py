@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from billing.selectors import price_holding
 from gateway.configuration.budgets import export_budgets
+from gateway.configuration.caching import export_cache
 from gateway.configuration.hooks import export_hooks
 from gateway.configuration.limits import export_limits
 from gateway.configuration.prices import doubtful_units
@@ -113,6 +114,7 @@ def export_tenant(tenant: Tenant) -> Form:
         **({"webhooks": webhooks} if (webhooks := export_webhooks(tenant)) else {}),
         **({"types": types} if (types := export_types(tenant)) else {}),
         **({"hooks": hooks} if (hooks := export_hooks(tenant)) else {}),
+        **({"cache": cache} if (cache := export_cache(tenant)) else {}),
         "keys": [_key(key) for key in keys],
     }
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from django.core.exceptions import ValidationError
 
 from gateway.configuration.budgets import read_budgets
+from gateway.configuration.caching import read_cache
 from gateway.configuration.document import (
     DeploymentEntry,
     Document,
@@ -176,6 +177,7 @@ def _tenant(value: Value) -> TenantEntry:
             "webhooks",
             "types",
             "hooks",
+            "cache",
             "keys",
         ),
     )
@@ -194,6 +196,7 @@ def _tenant(value: Value) -> TenantEntry:
         webhooks=read_webhooks(entry.get("webhooks")),
         types=read_types(entry.get("types")),
         hooks=read_hooks(entry.get("hooks")),
+        cache=read_cache(entry.get("cache")),
         keys=_named_items(entry, "keys", read=_key),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from gateway.configuration.apply_registry import deployment_subject
 from gateway.configuration.apply_tenants import approval_subject, key_subject
 from gateway.configuration.budgets import disable_budgets
+from gateway.configuration.caching import prune_cache
 from gateway.configuration.document import Document, GroupEntry, ModelEntry, TenantEntry
 from gateway.configuration.hooks import prune_hooks
 from gateway.configuration.limits import prune_limits
@@ -80,6 +81,8 @@ def _prune_tenant(entry: TenantEntry, report: Report) -> None:
         prune_types(tenant, entry.types, report=report)
     if entry.hooks is not None:
         prune_hooks(tenant, entry.hooks, report=report)
+    if entry.cache is not None:
+        prune_cache(tenant, entry.cache, report=report)
     if entry.keys is not None:
         named = [key.name for key in entry.keys]
         for key in ApiKey.objects.filter(tenant=tenant, revoked_at=None).exclude(name__in=named):

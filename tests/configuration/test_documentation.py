@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from billing.pricing import UNITS
-from gateway.configuration import parsing, webhooks
+from gateway.configuration import caching, hooks, parsing, webhooks
 from gateway.configuration.errors import ConfigurationError
 from providers.models import Capability, Lifecycle, Strategy
 from providers.registry import ADAPTERS
@@ -47,7 +47,7 @@ def test_every_word_is_there() -> None:
 
 
 def test_every_key_is_there() -> None:
-    source = "".join(Path(module.__file__ or "").read_text() for module in (parsing, webhooks))
+    source = "".join(Path(module.__file__ or "").read_text() for module in (parsing, webhooks, hooks, caching))
     keys = set(re.findall(r'entry\.(?:get|need|text|boolean|whole_number|choice)\("(\w+)"', source))
     assert len(keys) > 25
     assert not {key for key in keys if f"`{key}`" not in TEXT}
