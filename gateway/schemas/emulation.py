@@ -21,7 +21,7 @@ INSTRUCTION = (
 def told(call: Call, target: Target, *, catalogue: Catalogue) -> Call:
     """The call as this deployment is asked it: the format of the answer as an instruction where the model or its
     provider's protocol has no other way."""
-    if call.expected is None or call.expected.answer is None or _is_native(target, catalogue):
+    if call.expected is None or not call.expected.schema or _is_native(target, catalogue):
         return call
     instruction = msgspec.json.encode({"role": "system", "content": INSTRUCTION + call.expected.schema.decode()})
     members = {name: raw for name, raw in call.wire.members.items() if name != "response_format"}

@@ -14,7 +14,7 @@ class Expectation:
 
     answer: Validator | None = None
     schema: bytes = b""
-    """The answer's, as JSON that stands alone; for models that have to be told."""
+    """The answer's, as JSON that stands alone; for models that have to be told. Empty where none has to be."""
     arguments: Mapping[str, Validator] = field(default_factory=dict)
     """By the name of the tool. Calls of other tools are not looked at."""
     held: bool = False

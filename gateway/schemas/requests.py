@@ -26,6 +26,8 @@ Members = Mapping[str, msgspec.Raw]
 
 OF_A_STREAM = frozenset({"stream", "stream_options"})
 FORMAT, SCHEMA = "response_format", "response_format.json_schema.schema"
+ANY_OBJECT = b'{"type":"object"}'
+"""What `json_object` holds an answer to. Providers have that format themselves, so no model has to be told."""
 
 
 class Tool(msgspec.Struct):
@@ -79,9 +81,12 @@ class Registry:
                 if wants_arguments:
                     expected = replace(expected, arguments=self._arguments(found))
         format_bytes = 0
-        if has_format and (schema := self._format(written, tenant_id=tenant_id)) is not None:
-            expected = replace(expected, answer=self._validator(schema, param=SCHEMA), schema=schema)
-            format_bytes = len(written[FORMAT])
+        if has_format:
+            schema, is_told = self._format(written, tenant_id=tenant_id)
+            if schema is not None:
+                answer = self._validator(schema, param=SCHEMA)
+                expected = replace(expected, answer=answer, schema=schema if is_told else b"")
+                format_bytes = len(written[FORMAT]) if is_told else 0
         if expected.answer is None and not expected.arguments:
             return Bound(members=written)
         if expected.held:
@@ -104,15 +109,18 @@ class Registry:
     def _arguments(self, tools: list[Json]) -> dict[str, Validator]:
         return {name: self._validator(schema, param="tools") for name, schema in parameters_by_name(tools).items()}
 
-    def _format(self, members: dict[str, msgspec.Raw], *, tenant_id: int) -> bytes | None:
-        """The schema of the answer, standing alone; the member is rewritten where it referred to a type. None where
-        there is no schema."""
+    def _format(self, members: dict[str, msgspec.Raw], *, tenant_id: int) -> tuple[bytes | None, bool]:
+        """The schema of the answer, standing alone, and whether the model sees it; the member is rewritten where it
+        referred to a type. None where there is no schema."""
         given = msgspec.json.decode(members[FORMAT])
-        if given.get("type") == SCHEMA_REF:
-            return self._format_of_type(given, members, tenant_id=tenant_id)
+        kind = given.get("type")
+        if kind == "json_object":
+            return ANY_OBJECT, False
+        if kind == SCHEMA_REF:
+            return self._format_of_type(given, members, tenant_id=tenant_id), True
         described = given.get("json_schema")
-        if given.get("type") != "json_schema" or not isinstance(described, dict) or described.get("schema") is None:
-            return None
+        if kind != "json_schema" or not isinstance(described, dict) or described.get("schema") is None:
+            return None, False
         try:
             schema = read_document(msgspec.json.encode(described["schema"]))
             if check_references(schema):
@@ -120,7 +128,7 @@ class Registry:
                 members[FORMAT] = msgspec.Raw(msgspec.json.encode(given))
         except (SchemaError, RecursionError) as error:
             raise ValidationError(f"{SCHEMA}: {error}", param=SCHEMA) from error
-        return msgspec.json.encode(schema)
+        return msgspec.json.encode(schema), True
 
     def _format_of_type(self, given: Json, members: dict[str, msgspec.Raw], *, tenant_id: int) -> bytes:
         param = f"{FORMAT}.schema"

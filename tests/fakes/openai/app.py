@@ -71,6 +71,8 @@ class OpenAIApplication(VendorApplication):
     async def _media(self, exchange: Exchange, script: Script) -> web.StreamResponse:
         body, path = exchange.record.body, exchange.record.path.removeprefix(self.root)
         stream = body.get("stream") in (True, "true")
+        if stream and script.raw_events:
+            return await exchange.send_stream(map(wire.Event, script.raw_events), script)
         if path == "/audio/speech":
             if body.get("stream_format") == "sse":
                 return await exchange.send_stream(media.speech_events(body), script)

@@ -191,6 +191,54 @@ def test_every_one_of_several_answers_counts(bench: Bench, upstream: FakeOpenAI)
     assert [json.loads(choice["message"]["content"]) for choice in answer.json()["choices"]] == [FITTING, FITTING]
 
 
+OBJECT = {"type": "json_object"}
+ASK_FOR_JSON = [{"role": "user", "content": "The weather in JSON, please."}]
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ('{"any": ["thing"]}', "valid"),
+        ("{}", "valid"),
+        ('```json\n{"any": 1,}\n```', "repaired"),
+        ('Here it is: {"any": 1}', "repaired"),
+        ("[1, 2]", "reasked"),
+        ('"text"', "reasked"),
+        ("It is cold.", "reasked"),
+        ("", "reasked"),
+        ('{"cut": "of', "reasked"),
+        ('{"one": 1} {"two": 2}', "reasked"),
+    ],
+)
+def test_a_json_object_is_one(bench: Bench, upstream: FakeOpenAI, text: str, outcome: str) -> None:
+    for model in (bench.model, bench.plain):
+        upstream.reset()
+        upstream.script(Script(text=text))
+        upstream.script(Script(text='{"again": true}'))
+        answer = bench.ask(messages=ASK_FOR_JSON, response_format=OBJECT, model=model.name)
+        assert (answer.status_code, answer.headers["x-gateway-validation"]) == (200, outcome), answer.text
+        assert isinstance(said(answer), dict)
+        first, *_ = asked = upstream.all_ended()
+        assert first.body["response_format"] == OBJECT and first.body["messages"] == ASK_FOR_JSON
+        bench.charges(answer, len(asked))
+        assert len(asked) == (2 if outcome == "reasked" else 1)
+
+
+def test_what_never_is_a_json_object_is_refused(bench: Bench, upstream: FakeOpenAI) -> None:
+    upstream.script(Script(text="[]"), times=2)
+    answer = bench.ask(messages=ASK_FOR_JSON, response_format=OBJECT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "response_validation_failed")
+    assert answer.json()["error"]["violations"][0]["keyword"] == "type"
+    bench.charges(answer, 2)
+    upstream.script(Script(text="no"))
+    last = events(bench.ask(messages=ASK_FOR_JSON, response_format=OBJECT, stream=True))[-1]
+    assert last["error"]["code"] == "response_validation_failed"
+    upstream.script(Script(text="no"))
+    upstream.script(Script(text="{}"))
+    held = bench.ask(messages=ASK_FOR_JSON, response_format=OBJECT, stream=True, headers=HOLD)
+    assert held.headers["x-gateway-validation"] == "reasked" and events(held)[-1] == "[DONE]"
+
+
 def events(answer: httpx.Response) -> list[Any]:
     lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
     return [json.loads(line) if line.startswith("{") else line for line in lines]
