@@ -32,6 +32,11 @@ def seal(secret: bytes, *, bound_to: bytes) -> str:
     return f"{_key_id(key)}.{base64.b64encode(nonce + sealed).decode()}"
 
 
+def is_sealed_with_first_key(sealed: str) -> bool:
+    """Whether sealing it anew would change nothing but its nonce."""
+    return sealed.startswith(f"{_key_id(settings.ENCRYPTION_KEYS[0])}.")
+
+
 def unseal(sealed: str, *, bound_to: bytes) -> bytes:
     """Open what `seal` made. Raises `SealError`, whose text goes on from the name of what was sealed."""
     key_id, _, text = sealed.partition(".")

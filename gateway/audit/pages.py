@@ -18,7 +18,7 @@ from unfold.decorators import display
 
 from billing.admin.usage import LedgerAdmin
 from billing.admin.windows import KeysetChangeList, WindowFilter
-from gateway.audit.kept_texts import digest_of, read
+from gateway.audit.kept_texts import OpenedText, read
 from gateway.audit.verification import chain_name
 from gateway.models import AuditCheck, KeptText
 from tenants.audit import type_name
@@ -204,18 +204,19 @@ class AuditEventAdmin(LedgerAdmin):
         refusals=(TextGoneError,),
         offered=lambda event: bool(event.details.get("text_sha256")),
     )
-    def reveal(self, event: AuditEvent, *, by: Operator, reason: str) -> tuple[str, str]:
-        kept = KeptText.objects.filter(tenant=event.tenant_id, request_id=event.object_id)
+    def reveal(self, event: AuditEvent, *, by: Operator, reason: str) -> OpenedText:
         told = str(event.details.get("text_sha256", ""))
-        for row in kept:
-            if hmac.compare_digest(digest_of(row.request, row.answer), told):
-                try:
-                    return read(row)
-                except SealError as error:
-                    raise TextGoneError(f"The text {error}") from error
-        raise TextGoneError(
-            "A text is there, but it is not the one of this event." if kept else "Its days are over: it was deleted."
-        )
+        problem = "Its days are over: it was deleted."
+        for row in KeptText.objects.filter(tenant=event.tenant_id, request_id=event.object_id):
+            try:
+                opened = read(row)
+            except SealError as error:
+                problem = f"The text {error}"
+                continue
+            if hmac.compare_digest(opened.digest, told):
+                return opened
+            problem = "A text is there, but it is not the one of this event."
+        raise TextGoneError(problem)
 
     def response_action(self, request: HttpRequest, obj: models.Model, *, result: Any) -> HttpResponse | None:
         """The text, in the answer to the POST that asked for it and nowhere else."""
@@ -224,8 +225,8 @@ class AuditEventAdmin(LedgerAdmin):
             "title": "Prompt and answer",
             "opts": self.opts,
             "object": obj,
-            "request_text": result[0],
-            "answer_text": result[1],
+            "request_text": result.request,
+            "answer_text": result.answer,
         }
         return TemplateResponse(request, "admin/audit/text.html", context, headers={"Cache-Control": "no-store"})
 

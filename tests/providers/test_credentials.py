@@ -10,10 +10,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from gateway.audit.kept_texts import read
+from gateway.models import KeptText
 from providers.credentials import CredentialError, decrypt_secret, store_credential
 from providers.models import Credential, Provider
 from providers.selectors import load_catalogue
 from tenants.models import WebhookEndpoint
+from tenants.sealing import seal
 from tenants.webhooks import create_endpoint, rotate_secret, signing_secrets
 from tests import factories
 
@@ -52,6 +55,22 @@ def test_rotation(provider: Provider, settings: Any) -> None:
     settings.ENCRYPTION_KEYS = [new]
     row.refresh_from_db()
     assert decrypt_secret(row) == SECRET
+
+
+def test_rotation_has_the_kept_texts_too(db: None, settings: Any) -> None:
+    tenant, now = factories.make_tenant(), timezone.now()
+    asked = {"tenant": tenant, "created_at": now, "expires_at": now}
+    for number in range(3):
+        sealed = seal(bytes(16) + b"what is it?", bound_to=f"text:{tenant.pk}:req_{number}".encode())
+        KeptText.objects.create(request_id=f"req_{number}", request=sealed, answer=sealed, **asked)
+    KeptText.objects.create(request_id="elsewhere", request=sealed, answer=sealed, **asked)
+    settings.ENCRYPTION_KEYS = [new := os.urandom(32), settings.ENCRYPTION_KEYS[0]]
+    said = StringIO()
+    with pytest.raises(CommandError, match="1 kept texts cannot be opened"):
+        call_command("rotate_encryption_key", stdout=said)
+    assert "3 kept texts were encrypted" in said.getvalue()
+    settings.ENCRYPTION_KEYS = [new]
+    assert {read(row).request for row in KeptText.objects.exclude(request_id="elsewhere")} == {"what is it?"}
 
 
 def test_a_lost_key_is_said_and_takes_only_its_own_deployments_away(provider: Provider, settings: Any) -> None:

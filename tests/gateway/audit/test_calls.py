@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.models import Budget
-from gateway.audit.kept_texts import digest_of, purge_texts, read
+from gateway.audit.kept_texts import purge_texts, read, seal_texts_anew
 from gateway.audit.sending import audit_sinks, send_events
 from gateway.audit.sinks import OpenTelemetry, Webhook
 from gateway.audit.verification import verify
@@ -135,7 +136,7 @@ def keeper(platform: Platform) -> tuple[Tenant, str]:
 
 
 def test_texts_are_kept_sealed_and_for_their_days(
-    uvicorn: LiveServer, platform: Platform, keeper: tuple[Tenant, str], upstream: FakeOpenAI
+    uvicorn: LiveServer, platform: Platform, keeper: tuple[Tenant, str], upstream: FakeOpenAI, settings: Any
 ) -> None:
     tenant, key = keeper
     platform.known_to(uvicorn)
@@ -151,10 +152,17 @@ def test_texts_are_kept_sealed_and_for_their_days(
         with connection.cursor() as cursor:
             cursor.execute("SELECT row::text FROM gateway_kepttext row")
             assert "canary" not in str(cursor.fetchall())
-        asked, answered = read(kept)
-        assert json.loads(asked)["messages"] == ASK and "canary" in answered
-        assert ended.details["text_sha256"] == digest_of(kept.request, kept.answer)
+        opened = read(kept)
+        assert json.loads(opened.request)["messages"] == ASK and "canary" in opened.answer
+        assert ended.details["text_sha256"] == opened.digest
         assert kept.expires_at - kept.created_at == dt.timedelta(days=7)
+    settings.ENCRYPTION_KEYS = [new := os.urandom(32), *settings.ENCRYPTION_KEYS]
+    assert seal_texts_anew(batch=1) == (2, 0) and seal_texts_anew() == (0, 0)
+    settings.ENCRYPTION_KEYS = [new]
+    kept.refresh_from_db()
+    assert read(kept) == opened and opened.digest == ended.details["text_sha256"], "still the one of its event"
+    settings.ENCRYPTION_KEYS = [os.urandom(32)]
+    assert seal_texts_anew() == (0, 2)
     assert purge_texts() == 0
     KeptText.objects.filter(pk=kept.pk).update(expires_at=timezone.now() - dt.timedelta(seconds=1))
     assert purge_texts(batch=1) == 1 and not KeptText.objects.filter(pk=kept.pk).exists()
