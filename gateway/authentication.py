@@ -10,7 +10,13 @@ from django.db import InterfaceError, OperationalError
 
 from gateway.context import Caller
 from gateway.directory import StaleDirectoryError
-from gateway.errors import InvalidApiKeyError, OverloadedError, PermissionDeniedError, TenantSuspendedError
+from gateway.errors import (
+    InvalidApiKeyError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitedError,
+    TenantSuspendedError,
+)
 from tenants.client_addresses import client_address, counted_as
 from tenants.keys import digest_key, is_well_formed
 from tenants.models import Scope
@@ -19,15 +25,29 @@ if TYPE_CHECKING:
     from gateway.runtime import Gateway
 
 
+REFUSALS = (InvalidApiKeyError, PermissionDeniedError, RateLimitedError, TenantSuspendedError)
+
+
 async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scope) -> Caller:
     """Say who is calling and that the key may. Raises the 401, 403 or 429 a client is told; 503 without a database."""
-    key = presented_key(meta)
-    if key is None:
-        raise InvalidApiKeyError
-    caller = await _look_up(gateway, key, meta=meta) if is_well_formed(key) else None
-    if caller is None:
-        gateway.bad_keys.refused(origin_of(gateway, meta))
-        raise InvalidApiKeyError
+    caller: Caller | None = None
+    try:
+        key = presented_key(meta)
+        if key is None:
+            raise InvalidApiKeyError
+        caller = await _look_up(gateway, key, meta=meta) if is_well_formed(key) else None
+        if caller is None:
+            gateway.bad_keys.refused(origin_of(gateway, meta))
+            raise InvalidApiKeyError
+        _check(gateway, caller, meta=meta, scope=scope)
+    except REFUSALS as error:
+        gateway.audit.refused(caller, error, meta=meta, address=origin_of(gateway, meta))
+        raise
+    return caller
+
+
+def _check(gateway: Gateway, caller: Caller, *, meta: Mapping[str, Any], scope: Scope) -> None:
+    """Whether a key that was found may do this, from there. Raises the 401 or 403 a client is told."""
     principal = caller.principal
     check_standing(caller)
     if principal.networks:
@@ -35,7 +55,6 @@ async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scop
         if not any(address in network for network in principal.networks if address is not None):
             raise PermissionDeniedError("This key may not be used from this address.")
     check_scope(caller, scope)
-    return caller
 
 
 def check_standing(caller: Caller) -> None:

@@ -10,6 +10,7 @@ from gateway.desk import voice
 from gateway.desk.urls import urlpatterns as desk_urls
 from gateway.login_guard import guarded_login
 
+handler403 = "tenants.refused_actions.refused"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", guarded_login),

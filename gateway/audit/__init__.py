@@ -2,6 +2,7 @@
 
     events        from a call to its events
     log           writes them in batches, without a query of the call's own
+    refusals      keys that were refused, counted so that nobody fills the log with them
     kept_texts    prompts and answers, sealed, of tenants that keep them
     verification  reads chains and names the first bad row
     heads         the end of each chain, to be kept where nobody with the database can reach it

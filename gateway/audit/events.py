@@ -61,20 +61,31 @@ class Ended(msgspec.Struct, kw_only=True, gc=False):
     """Of the sealed prompt and answer, where the tenant keeps them; else empty."""
 
 
-class EventRow(msgspec.Struct, kw_only=True, gc=False):
-    """An event as `audit_append` takes it."""
+class Refused(msgspec.Struct, kw_only=True, gc=False):
+    """Why a key was refused, and how often."""
 
-    tenant_id: int
+    error_code: str
+    message: str
+    endpoint: str
+    calls: int
+    origins: int
+    """How many addresses or keys these calls came from."""
+
+
+class EventRow(msgspec.Struct, kw_only=True, gc=False):
+    """An event as `audit_append` takes it; without a tenant it is the platform's."""
+
+    tenant_id: int | None
     happened_at: dt.datetime
     event: str
     actor_kind: str = "key"
-    actor_id: int
+    actor_id: int | None
     actor: str
     address: str = ""
     object_type: str = "request"
     object_id: str
     object_name: str
-    data: Started | Fallback | Ended
+    data: Started | Fallback | Ended | Refused
 
 
 def started(call: Call, trace: Trace) -> EventRow:

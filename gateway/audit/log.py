@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from gateway.audit.events import EventRow, ended, started
 from gateway.audit.kept_texts import CallText, KeptTexts
+from gateway.audit.refusals import Refusals
 from gateway.batched_rows import BatchedRows, Bounds
 from gateway.body_stream import BodyStream
-from gateway.context import Call, Trace
+from gateway.context import Call, Caller, Trace
+from gateway.errors import GatewayError
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class AuditLog(BatchedRows[EventRow]):
     def __init__(self, conninfo: str, *, enabled: bool, bounds: Bounds = BOUNDS) -> None:
         super().__init__(conninfo, APPEND, application_name="bursar-audit", bounds=bounds)
         self._enabled = enabled
+        self._refusals = Refusals(self._put)
         self.texts = KeptTexts(conninfo)
 
     def start(self) -> None:
@@ -35,6 +38,7 @@ class AuditLog(BatchedRows[EventRow]):
         self.texts.start()
 
     async def close(self) -> None:
+        self._refusals.flush()
         await super().close()
         await self.texts.close()
 
@@ -42,6 +46,11 @@ class AuditLog(BatchedRows[EventRow]):
         """A call goes into the pipeline."""
         if self._enabled:
             self._put(started(call, trace))
+
+    def refused(self, caller: Caller | None, error: GatewayError, *, meta: Mapping[str, Any], address: str) -> None:
+        """A key was refused; without a `caller` it is nobody's."""
+        if self._enabled:
+            self._refusals.note(caller, error, meta=meta, address=address)
 
     def overheard(self, send: Send, trace: Trace, *, body: bytes | BodyStream) -> Send:
         """A `send` that keeps the text of a call for a tenant that wants it; the same one for all others, and for

@@ -18,6 +18,7 @@ from billing.models import Budget, BudgetAlert
 from gateway.audit.kept_texts import CallText, digest_of
 from gateway.models import AuditCheck, KeptText
 from providers.models import Credential, Model, ModelGroup
+from tenants import refused_actions
 from tenants.audit import SYSTEM, Actor, Subject, record
 from tenants.models import ActorKind, ApiKey, AuditEvent, Operator, RateLimit, Tenant, WebhookEndpoint
 from tenants.sealing import seal
@@ -119,11 +120,40 @@ def test_what_is_edited_together_with_it(operator: Client, seeded: Seeded) -> No
     assert before == [] and details["after"][name][0]["model"] == seeded.model.pk
 
 
-def test_a_refused_action_leaves_no_event(operator: Client, viewer: Client, seeded: Seeded) -> None:
+def test_what_an_operator_may_not_do_leaves_an_event_and_no_flood(
+    viewer: Client, operator: Client, seeded: Seeded
+) -> None:
+    suspend = reverse("admin:tenants_tenant_suspend", args=[seeded.tenant.pk])
+    assert viewer.post(suspend, {"confirmed": "yes"}).status_code == 403
+    refused = the_one("operator.refused")
+    assert refused.details == {"method": "POST", "path": suspend, "role": "viewer"}
+    assert (refused.actor, refused.address, refused.tenant_id) == ("an-viewer", "127.0.0.1", None)
+    about = (refused.object_type, refused.object_id, refused.object_name)
+    assert about == ("tenant", str(seeded.tenant.pk), "suspend")
+    assert viewer.get(reverse("admin:tenants_apikey_add")).status_code == 403
+    assert operator.get(reverse("admin:tenants_operator_add")).status_code == 403
+    for _ in range(30):
+        assert viewer.post(suspend).status_code == 403
+    by_viewer = chained(event="operator.refused", actor="an-viewer")
+    assert len(by_viewer) == refused_actions.EVENTS_PER_MINUTE
+    assert len(chained(event="operator.refused", actor="an-operator")) == 1, "each has a share of its own"
+    Client().post(suspend)
+    assert len(chained(event="operator.refused")) == len(by_viewer) + 1, "who is not logged in is asked to"
+
+
+def test_what_was_left_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(refused_actions.time, "monotonic", lambda: now)
+    minutes = refused_actions.Minutes()
+    assert [minutes.take(1) for _ in range(13)] == [0] * 10 + [None] * 3
+    now = 61.0
+    assert [minutes.take(1), minutes.take(1), minutes.take(2)] == [3, 0, 0]
+
+
+def test_an_action_that_comes_to_nothing_leaves_no_event(operator: Client, seeded: Seeded) -> None:
     before = len(chained())
     retired = Model.objects.create(name=unique("retired"), lifecycle="retired", capabilities=["chat"])
     operator.post(reverse("admin:providers_model_approve", args=[retired.pk]))
-    viewer.post(reverse("admin:tenants_tenant_suspend", args=[seeded.tenant.pk]), {"confirmed": "yes"})
     operator.post(reverse("admin:tenants_tenant_suspend", args=[seeded.tenant.pk]))  # asks first
     assert {event.event for event in chained()[before:]} <= {"operator.logged_in"}
 
@@ -290,13 +320,19 @@ def test_a_kept_text_is_for_owners_and_their_reading_is_written_down(
     owner: Client, operator: Client, acme: Tenant
 ) -> None:
     bound_to = f"text:{acme.pk}:req_1".encode()
-    sealed = [seal(text, bound_to=bound_to) for text in (b"a <b>prompt</b>", b"an answer")]
+    nonce = bytes(range(16))
+    sealed = [seal(text, bound_to=bound_to) for text in (nonce + b"a <b>prompt</b>", b"an answer")]
     now = timezone.now()
     kept = KeptText.objects.create(
         tenant=acme, request_id="req_1", created_at=now, expires_at=now, request=sealed[0], answer=sealed[1]
     )
     about = Subject(type="request", id="req_1", tenant_id=acme.pk)
-    record("request.completed", by=SYSTEM, about=about, details={"text_sha256": digest_of(*sealed)})
+    record(
+        "request.completed",
+        by=SYSTEM,
+        about=about,
+        details={"text_sha256": digest_of(nonce, b"a <b>prompt</b>", answer=b"an answer")},
+    )
     event = the_one("request.completed")
     url = reverse("admin:tenants_auditevent_reveal", args=[event.pk])
     asked = {"confirmed": "yes", "reason": "a complaint"}
@@ -307,8 +343,11 @@ def test_a_kept_text_is_for_owners_and_their_reading_is_written_down(
     read = the_one("audit_event.text_read")
     assert (read.tenant_id, read.details["message"], read.actor) == (acme.pk, "Text read. a complaint", "an-owner")
     assert "prompt" not in read.data
-    KeptText.objects.filter(pk=kept.pk).update(answer=sealed[0])
-    assert "not the one of this event" in owner.post(url, asked, follow=True).content.decode()
+    for exchanged in (sealed[0], seal(b"another answer", bound_to=bound_to)):
+        KeptText.objects.filter(pk=kept.pk).update(answer=exchanged)
+        assert "not the one of this event" in owner.post(url, asked, follow=True).content.decode()
+    KeptText.objects.filter(pk=kept.pk).update(answer=seal(b"an answer", bound_to=b"text:1:another"))
+    assert "was not written for this row" in owner.post(url, asked, follow=True).content.decode()
     kept.delete()
     assert "Its days are over" in owner.post(url, asked, follow=True).content.decode()
 
