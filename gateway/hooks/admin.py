@@ -17,7 +17,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from gateway.hooks.models import HookBinding
-from gateway.hooks.registry import HOOKS
+from gateway.hooks.registry import ABSENT, HOOKS
 from gateway.hooks.settings_form import HookForm, setting_names, settings_form
 from gateway.hooks.trial import try_on
 from tenants.operator_admin import OperatorModelAdmin, two_lines
@@ -95,6 +95,7 @@ class HookBindingAdmin(OperatorModelAdmin):
                 **self.admin_site.each_context(request),
                 "title": "Which hook?",
                 "opts": self.opts,
+                "absent": sorted(ABSENT.items()),
                 "hooks": [(name, HOOKS[name].description) for name in sorted(HOOKS)],  # a template would call a class
             }
             return TemplateResponse(request, "admin/gateway/hookbinding/choose.html", context)

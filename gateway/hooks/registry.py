@@ -15,16 +15,21 @@ from gateway.hooks.base import Hook, Resources, SettingsError
 AnyHook = Hook[Any]
 
 
-def _discover() -> dict[str, type[AnyHook]]:
+def _discover() -> tuple[dict[str, type[AnyHook]], dict[str, str]]:
     found: dict[str, type[AnyHook]] = {}
+    absent: dict[str, str] = {}
     for module_info in pkgutil.iter_modules(builtin.__path__, prefix="gateway.hooks.builtin."):
-        hook = getattr(importlib.import_module(module_info.name), "HOOK", None)
+        module = importlib.import_module(module_info.name)
+        hook = getattr(module, "HOOK", None)
         if hook is not None:
             found[hook.name] = hook
-    return found
+        elif hasattr(module, "ABSENT"):
+            absent[module.NAME] = module.ABSENT
+    return found, absent
 
 
-HOOKS = _discover()
+HOOKS, ABSENT = _discover()
+"""The hooks by name; and those that need something that is not installed, with what to do about it."""
 
 
 def hook_choices() -> list[tuple[str, str]]:
@@ -35,6 +40,8 @@ def hook_choices() -> list[tuple[str, str]]:
 def build(name: str, settings: Mapping[str, Any], *, resources: Resources) -> AnyHook:
     """A hook that is ready to be asked. Raises `SettingsError`."""
     kind = HOOKS.get(name)
+    if kind is None and name in ABSENT:
+        raise SettingsError(ABSENT[name])
     if kind is None:
         raise SettingsError(f"There is no hook called {name!r}; there is {', '.join(sorted(HOOKS))}.")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -95,7 +96,7 @@ def setting_names(hook: type[AnyHook]) -> list[str]:
 def _field(member: inspect.Field) -> forms.Field:
     description, kind = _described(member.type)
     options: dict[str, Any] = {
-        "label": member.name.replace("_", " ").capitalize(),
+        "label": _extra(member.type).get("title") or member.name.replace("_", " ").capitalize(),
         "help_text": description,
         "initial": _default(member),
         "required": member.required,
@@ -105,24 +106,33 @@ def _field(member: inspect.Field) -> forms.Field:
     if isinstance(kind, inspect.IntType):
         return forms.IntegerField(**options, min_value=kind.ge, max_value=kind.le, widget=UnfoldAdminIntegerFieldWidget)
     if isinstance(kind, inspect.LiteralType):
-        return forms.ChoiceField(**options, choices=_choices(kind), widget=UnfoldAdminSelectWidget)
+        return forms.ChoiceField(**options, choices=_choices(kind, {}), widget=UnfoldAdminSelectWidget)
     if isinstance(kind, inspect.ListType):
-        return _list_field(_described(kind.item_type)[1], options)
+        return _list_field(_described(kind.item_type)[1], options, labels=_extra(member.type).get("labels", {}))
     return forms.CharField(**options, widget=UnfoldAdminTextInputWidget)
 
 
-def _list_field(item: inspect.Type, options: dict[str, Any]) -> forms.Field:
+def _list_field(item: inspect.Type, options: dict[str, Any], *, labels: Mapping[str, str]) -> forms.Field:
     if isinstance(item, inspect.LiteralType):
         return forms.MultipleChoiceField(
-            **options, choices=_choices(item), widget=UnfoldAdminCheckboxSelectMultipleWidget
+            **options, choices=_choices(item, labels), widget=UnfoldAdminCheckboxSelectMultipleWidget
         )
     if isinstance(item, inspect.StrType):
         return LinesField(**options)
     return forms.JSONField(**options, widget=UnfoldAdminTextareaWidget({"rows": 6, "class": "font-mono"}))
 
 
-def _choices(kind: inspect.LiteralType) -> list[tuple[Any, str]]:
-    return [(value, str(value).replace("_", " ")) for value in kind.values]
+def _choices(kind: inspect.LiteralType, labels: Mapping[str, str]) -> list[tuple[Any, str]]:
+    return [(value, labels.get(str(value)) or str(value).replace("_", " ")) for value in kind.values]
+
+
+def _extra(kind: inspect.Type) -> dict[str, Any]:
+    """What a setting's annotation says besides its description: a `title`, and `labels` of its choices."""
+    extra: dict[str, Any] = {}
+    while isinstance(kind, inspect.Metadata):
+        extra = {**(kind.extra_json_schema or {}), **extra}
+        kind = kind.type
+    return extra
 
 
 def _described(kind: inspect.Type) -> tuple[str, inspect.Type]:

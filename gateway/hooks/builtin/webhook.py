@@ -43,7 +43,10 @@ ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 
 class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
-        str, msgspec.Meta(min_length=1, description="The URL of one of the tenant's webhooks, which has the secret.")
+        str,
+        msgspec.Meta(
+            min_length=1, title="URL", description="The URL of one of the tenant's webhooks, which has the secret."
+        ),
     ]
     requests: Annotated[bool, msgspec.Meta(description="Ask about requests.")] = True
     answers: Annotated[bool, msgspec.Meta(description="Ask about answers.")] = True

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from gateway.hooks.registry import HOOKS
+from gateway.hooks.registry import ABSENT, HOOKS
 from providers.registry import ADAPTERS
 
 
@@ -21,3 +21,5 @@ class Command(BaseCommand):
         for name, hook in sorted(HOOKS.items()):
             stages = ", ".join(sorted(hook.stages))
             self.stdout.write(f"hook     {name:20} {stages:32} {inspect.getfile(hook)}")
+        for name, remedy in sorted(ABSENT.items()):
+            self.stdout.write(f"absent   {name:20} {remedy}")
