@@ -93,6 +93,8 @@ def _check_answer(before: dict[str, Any], body: dict[str, Any]) -> None:
             raise RubbishError(f"It leaves no list of objects as {name}.")
     if not all(isinstance(choice.get("message"), dict) for choice in body.get("choices") or ()):
         raise RubbishError("It leaves a choice without its message.")
+    if "texts" in before and not _are_texts(body.get("texts"), len(before["texts"])):
+        raise RubbishError("It leaves other texts than there were.")
     if isinstance(before.get("text"), str) and not isinstance(body.get("text"), str):
         raise RubbishError("It leaves a transcript without its text.")
     for segment in body.get("segments") or ():
@@ -102,6 +104,10 @@ def _check_answer(before: dict[str, Any], body: dict[str, Any]) -> None:
 
 def _are_numbers(*values: object) -> bool:
     return all(isinstance(value, int | float) for value in values)
+
+
+def _are_texts(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(one, str) for one in value)
 
 
 def _is_list_of_objects(value: object) -> bool:

@@ -142,6 +142,15 @@ def test_a_stream_that_is_blocked_ends_with_an_error_and_is_charged(
     assert (record.status, record.error_code) == (200, "response_blocked")
 
 
+def test_a_pattern_is_found_however_its_bytes_come(shop: Shop, upstream: FakeOpenAI) -> None:
+    """Letters of two, three and four bytes, each byte in a packet of its own and each letter in a chunk of its own."""
+    shop.bind("word_lists", {"blocked_terms": ["grüße €100 🐝s"], "action": "mask"})
+    text = "So: Grüße €100 🐝s!"
+    for script in (Script(text=text, split_bytes=1), Script(pieces=tuple(text), split_bytes=1)):
+        upstream.script(script)
+        assert said(shop.chat(stream=True)) == "So: ***!"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_personal_data_reaches_neither_the_provider_nor_any_log(
     stream: bool, shop: Shop, upstream: FakeOpenAI, uvicorn: LiveServer
