@@ -19,6 +19,7 @@ from django_celery_beat.admin import (
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
+from gateway.audit.chain_pages import AuditChainAdmin
 from gateway.audit.pages import AuditEventAdmin
 from gateway.caching.admin import CacheRuleAdmin
 from gateway.desk.model_lifecycle import ModelDeskAdmin
@@ -32,8 +33,8 @@ from gateway.schemas.admin import SchemaTypeAdmin
 from tenants.operator_admin import OperatorModelAdmin, utc
 
 __all__ = [
-    "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "MediaObjectAdmin", "ModelDeskAdmin",
-    "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
+    "AuditChainAdmin", "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "MediaObjectAdmin",
+    "ModelDeskAdmin", "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
     "TenantStorageAdmin",
 ]  # fmt: skip
 

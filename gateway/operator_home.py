@@ -76,6 +76,7 @@ SIDEBAR = (
     )),
     ("Platform", (
         ("Audit log", "policy", "tenants_auditevent"),
+        ("Audit chains", "link", "tenants_auditchain"),
         ("Files", "draft", "gateway_mediaobject"),
         ("File storage", "hard_drive", "gateway_tenantstorage"),
         ("Schedule", "schedule", "django_celery_beat_periodictask"),

@@ -8,7 +8,7 @@
     heads         the end of each chain, to be kept where nobody with the database can reach it
     retention     drops whole months, leaving in each chain what it went on from
     sinks         JSON log, webhook, OpenTelemetry; `sending` feeds them from the chains, `usage` from calls
-    pages         the explorer in the admin
+    pages         the explorer in the admin; `chain_pages` has the chains and the export of their heads
 
 Events of operators, commands and tasks are written by `tenants.audit.record`.
 """

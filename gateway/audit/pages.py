@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from functools import cache
 from typing import Any
 
 from django.contrib import admin
@@ -22,11 +23,15 @@ from gateway.audit.kept_texts import OpenedText, read
 from gateway.audit.verification import chain_name
 from gateway.models import AuditCheck, KeptText
 from tenants.audit import type_name
-from tenants.models import ActorKind, AuditChain, AuditEvent, Operator, Role
+from tenants.models import ActorKind, AuditChain, AuditEvent, Operator, Role, Tenant
 from tenants.operator_admin import number, operator_action, operator_of, two_lines, utc
 from tenants.sealing import SealError
 
 REQUEST = "request"
+ACTOR_PAGES = {
+    ActorKind.OPERATOR.value: "admin:tenants_operator_change",
+    ActorKind.KEY.value: "admin:tenants_apikey_change",
+}
 LONGEST_VALUE = 300
 
 
@@ -61,6 +66,39 @@ class WhoFilter(DropdownFilter):
         return queryset.filter(~Q(actor_kind=ActorKind.KEY), actor=self.value()) if self.value() else queryset
 
 
+CALLS = tuple(
+    f"request.{end}" for end in ("completed", "failed", "blocked", "cancelled", "fallback", "retried", "started")
+)
+REFUSALS = ("operator.refused", "operator.login_refused", "key.refused")
+LOGINS = ("operator.logged_in", "operator.logged_out", "operator.login_refused")
+TEXT_READ = "audit_event.text_read"
+KINDS: dict[str, tuple[str, Q]] = {
+    "changes": (
+        "Changes by operators",
+        Q(actor_kind=ActorKind.OPERATOR) & ~Q(event__in=(*LOGINS, *REFUSALS, TEXT_READ)),
+    ),
+    "refused": ("Refused keys, logins and actions", Q(event__in=REFUSALS)),
+    "logins": ("Logins and logouts", Q(event__in=LOGINS)),
+    "texts": ("Kept texts read", Q(event=TEXT_READ)),
+    "alerts": ("Budget alerts", Q(event="budget.alert")),
+    **{event: (f"Calls {event.partition('.')[2]}", Q(event=event)) for event in CALLS},
+}
+
+
+class KindFilter(DropdownFilter):
+    """By what kind of thing happened."""
+
+    title = "kind of event"
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, label) for name, (label, _) in KINDS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = KINDS.get(self.value() or "")
+        return queryset.filter(chosen[1]) if chosen else queryset
+
+
 class OwnerFilter(DropdownFilter):
     """What is no tenant's: beside the filter by tenant."""
 
@@ -86,8 +124,14 @@ class AuditChangeList(KeysetChangeList):
         self.chains = {
             **totals,
             "check": check,
-            "breaks": [{**each, "chain": chain_name(each["chain"])} for each in check.breaks] if check else [],
+            "breaks": _named(check.breaks) if check else [],
         }
+
+
+def _named(breaks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first bad event of each chain, with whose it is."""
+    names = dict(Tenant.objects.filter(pk__in=[each["chain"] for each in breaks]).values_list("pk", "name"))
+    return [{**each, "whose": names.get(each["chain"]) or chain_name(each["chain"])} for each in breaks]
 
 
 @admin.register(AuditEvent)
@@ -101,6 +145,7 @@ class AuditEventAdmin(LedgerAdmin):
     list_before_template = "admin/audit/status.html"
     list_filter = (
         ("created_at", WindowFilter),
+        KindFilter,
         ("tenant", AutocompleteSelectFilter),
         OwnerFilter,
         ("actor_kind", ChoicesDropdownFilter),
@@ -116,9 +161,9 @@ class AuditEventAdmin(LedgerAdmin):
         )}),
         ("Before and after", {"fields": ("difference",)}),
         ("Details", {"fields": ("further",)}),
-        ("Place in the chain", {"fields": (utc("created_at", "Chained"), "sequence", "digest")}),
+        ("Place in the chain", {"fields": (utc("created_at", "Chained"), "sequence", "show_digest", "show_chain")}),
     )  # fmt: skip
-    readonly_fields = ("show_actor", "show_object", "difference", "further")
+    readonly_fields = ("show_actor", "show_object", "difference", "further", "show_digest", "show_chain")
     object_actions = ("reveal",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
@@ -151,7 +196,9 @@ class AuditEventAdmin(LedgerAdmin):
 
     @display(description="What")
     def what(self, row: AuditEvent) -> SafeString:
-        return two_lines(row.object_name or row.object_id or "-", f"{row.object_type.replace('_', ' ')}")
+        name, url = row.object_name or row.object_id or "-", _page_of(row)
+        told = format_html('<a class="link" href="{}">{}</a>', url, name) if url else name
+        return two_lines(told, row.object_type.replace("_", " "))
 
     @display(description="Whose")
     def tenant_name(self, row: AuditEvent) -> str:
@@ -162,9 +209,22 @@ class AuditEventAdmin(LedgerAdmin):
         return number(two_lines(f"{row.sequence:,}", row.digest[:12]))
 
     @display(description="Who")
-    def show_actor(self, row: AuditEvent) -> str:
+    def show_actor(self, row: AuditEvent) -> SafeString | str:
         name = f" {row.actor} (id {row.actor_id})" if row.actor_id else f" {row.actor}".rstrip()
-        return f"{row.get_actor_kind_display()}{name}"
+        words = f"{row.get_actor_kind_display()}{name}"
+        page = ACTOR_PAGES.get(row.actor_kind)
+        if page is None or not row.actor_id:
+            return words
+        return format_html('<a class="link" href="{}">{}</a>', reverse(page, args=[row.actor_id]), words)
+
+    @display(description="Digest")
+    def show_digest(self, row: AuditEvent) -> SafeString:
+        return format_html('<span class="digest">{}</span>', row.digest)
+
+    @display(description="Chain")
+    def show_chain(self, row: AuditEvent) -> SafeString:
+        url = reverse("admin:tenants_auditchain_change", args=[row.chain])
+        return format_html('<a class="link" href="{}">{}</a>', url, chain_name(row.chain))
 
     @display(description="What")
     def show_object(self, row: AuditEvent) -> SafeString | str:
@@ -251,11 +311,14 @@ def _page_of(row: AuditEvent) -> str | None:
     """The page of what it happened to; a call's is found by its id."""
     if row.object_type == REQUEST:
         return f"{reverse('admin:gateway_requestrecord_changelist')}?q={row.object_id}"
-    for model in admin.site._registry:
-        if type_name(model) == row.object_type:
-            name = model._meta.label_lower.replace(".", "_")
-            try:
-                return reverse(f"admin:{name}_change", args=[row.object_id]) if row.object_id else None
-            except NoReverseMatch:
-                return None
-    return None
+    name = _pages().get(row.object_type)
+    try:
+        return reverse(f"admin:{name}_change", args=[row.object_id]) if name and row.object_id else None
+    except NoReverseMatch:
+        return None
+
+
+@cache
+def _pages() -> dict[str, str]:
+    """The name of each model's pages, by what its rows are called in the log."""
+    return {type_name(model): model._meta.label_lower.replace(".", "_") for model in admin.site._registry}

@@ -9,15 +9,17 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet, Sum
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from billing.money import usd
 from gateway.caching.models import CacheDay, CacheRule
-from gateway.caching.services import purge, purge_tenant
+from gateway.caching.services import kept_now, purge, purge_tenant
 from tenants.models import Operator
-from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, number, operator_action, two_lines
+from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, number, once, operator_action, two_lines
 
 LIST_DAYS, PAGE_DAYS = 7, 31
 
@@ -53,6 +55,23 @@ class CacheDayInline(ReadOnlyInline):
         return rows.filter(day__gte=_since(PAGE_DAYS))
 
 
+class CacheChangeList(ChangeList):
+    """The list with what all its rules came to."""
+
+    totals: dict[str, str]
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        days = CacheDay.objects.filter(day__gte=_since(LIST_DAYS), rule__in=self.queryset.order_by().values("pk"))
+        found = days.aggregate(hits=Sum("hits"), misses=Sum("misses"), saved=Sum("saved_nano_usd"))
+        hits, misses = found["hits"] or 0, found["misses"] or 0
+        self.totals = {
+            "Hit rate": rate_of(hits, misses),
+            "Answered from the cache": f"{hits:,} of {hits + misses:,} calls",
+            "Saved": f"{usd(found['saved'] or 0)} USD",
+        }
+
+
 @admin.register(CacheRule)
 class CacheRuleAdmin(OperatorModelAdmin):
     """Whose answers are given again. Without a rule nothing is kept."""
@@ -68,7 +87,9 @@ class CacheRuleAdmin(OperatorModelAdmin):
     search_fields = ("tenant__name", "model__name", "group__name")
     autocomplete_fields = ("tenant", "model", "group")
     fields = ("tenant", "model", "group", "enabled", "ttl_seconds", "any_temperature")
+    readonly_fields = ("show_kept",)
     inlines = (CacheDayInline,)
+    list_before_template = "admin/gateway/cacherule/totals.html"
     object_actions = ("purge", "purge_tenant")
     buttons_in_list = True
     may_be_deleted = True
@@ -91,6 +112,21 @@ class CacheRuleAdmin(OperatorModelAdmin):
     def show_saved(self, rule: Any) -> SafeString:
         return number(usd(rule.saved or 0))
 
+    @display(description="Kept now")
+    @once
+    def show_kept(self, rule: CacheRule) -> SafeString:
+        kept = kept_now(rule)
+        if kept is None:
+            return format_html("{}", "Redis does not answer, so nothing is given from the cache at the moment.")
+        answers = f"{kept.answers:,} answer{'' if kept.answers == 1 else 's'}"
+        return format_html("{}{}", "at least " if kept.at_least else "", answers)
+
+    def get_fields(self, request: HttpRequest, obj: CacheRule | None = None) -> Any:
+        return (*self.fields, "show_kept") if obj else self.fields
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return CacheChangeList
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[CacheRule]:
         recent = Q(days__day__gte=_since(LIST_DAYS))
         rows: QuerySet[CacheRule] = super().get_queryset(request)
@@ -102,7 +138,7 @@ class CacheRuleAdmin(OperatorModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: CacheRule | None = None) -> Any:
         """Entries are kept by rule: one that is about something else is another rule."""
-        return ("tenant", "model", "group") if obj else ()
+        return ("tenant", "model", "group", *self.readonly_fields) if obj else ()
 
     @operator_action(label="Purge", done="Purged", question="What is kept under this rule is given to nobody any more.")
     def purge(self, rule: CacheRule, *, by: Operator, reason: str) -> None:

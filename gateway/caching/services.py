@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from uuid import uuid4
 
 import redis
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 DELETING_SECONDS = 5.0
 """An operator waits no longer. What is left is out of reach, and runs out by itself."""
 KEYS_AT_ONCE = 1000
+LEAD = ":lead"
+"""Ends the keys of calls under way."""
+COUNTING_SECONDS = 0.5
+"""Redis is looked through key by key: whoever opens a page gets as far as that."""
 
 
 def purge(rule: CacheRule) -> None:
@@ -31,6 +36,36 @@ def purge_tenant(rule: CacheRule) -> None:
     """The same for every rule of the rule's tenant."""
     for other in CacheRule.objects.filter(tenant=rule.tenant_id):
         purge(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many answers are kept under a rule; `at_least` where a moment was too short to see all of them."""
+
+    answers: int
+    at_least: bool = False
+
+
+def kept_now(rule: CacheRule) -> Kept | None:
+    """Count what Redis has of a rule, for an operator who looks; None while Redis is away."""
+    deadline = time.monotonic() + COUNTING_SECONDS
+    pattern = f"{prefix(rule.tenant_id, rule.pk)}:{rule.epoch.hex}:*"
+    client = redis.Redis.from_url(
+        settings.REDIS_CONNECTION, socket_timeout=1, socket_connect_timeout=1, decode_responses=True
+    )
+    keys: set[str] = set()
+    try:
+        cursor = 0
+        while time.monotonic() < deadline:
+            cursor, found = client.scan(cursor, match=pattern, count=KEYS_AT_ONCE)
+            keys.update(key for key in map(str, found) if not key.endswith(LEAD))
+            if not cursor:
+                return Kept(len(keys))
+    except (RedisError, OSError):
+        return None
+    finally:
+        client.close()
+    return Kept(len(keys), at_least=True)
 
 
 def _delete(rule: CacheRule) -> None:

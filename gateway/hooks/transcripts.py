@@ -48,7 +48,7 @@ class Transcript(Document):
         before = places[whole].text.value if whole is not None else ""
         paths = super().edit(edits)
         if own and self._cuts:
-            _cut_again(before, self._cuts, [_least(before, edit) for edit in own])
+            _cut_again(before, self._cuts, edits=[_least(before, edit) for edit in own])
             self._cuts = _cuts(self.body)
         return paths
 
@@ -87,7 +87,7 @@ def _cuts(body: dict[str, Any]) -> list[_Cut]:
     return cuts if not text[at:].strip() else []
 
 
-def _cut_again(text: str, cuts: Sequence[_Cut], edits: Sequence[Edit]) -> None:
+def _cut_again(text: str, cuts: Sequence[_Cut], *, edits: Sequence[Edit]) -> None:
     """Make edits of the whole text in its segments: what is put in goes where the edit begins."""
     ends = [cut.end for cut in cuts]
     owners = [next((number for number, end in enumerate(ends) if end > edit.start), len(cuts) - 1) for edit in edits]

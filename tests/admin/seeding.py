@@ -65,6 +65,7 @@ from providers.services import propose_model
 from tenants.audit import SYSTEM, record, subject_of
 from tenants.models import (
     ApiKey,
+    AuditChain,
     AuditEvent,
     Delivery,
     Membership,
@@ -83,8 +84,8 @@ SHOWN = (
     Operator, Tenant, Project, ApiKey, Provider, Credential, Model, Deployment, ModelGroup, AgentType, TenantApproval,
     Price, PriceProposal, Attempt, UsageRecord, Adjustment, RateLimit, Budget, BudgetWindow, BudgetAlert,
     WebhookEndpoint, Notification, Delivery, PeriodicTask, Statement, StatementSchedule, Markup, ReconciliationRun,
-    AuditEvent, CacheRule, HookBinding, MediaObject, OfferedModel, RealtimeSession, RequestRecord, SchemaType,
-    TenantStorage, Membership,
+    AuditChain, AuditEvent, CacheRule, HookBinding, MediaObject, OfferedModel, RealtimeSession, RequestRecord,
+    SchemaType, TenantStorage, Membership,
 )  # fmt: skip
 """Every model that has pages of its own."""
 
@@ -97,6 +98,7 @@ RECORDS = {
     "notification",
     "delivery",
     "requestrecord",
+    "auditchain",
     "auditevent",
     "mediaobject",
     "realtimesession",
@@ -182,6 +184,7 @@ def grow(seeded: Seeded, count: int) -> None:
         charge = add_usage(key, deployment)
         add_adjustment(charge)
         add_audit_event(tenant)
+        add_audit_event(other)
         add_request(charge, skipped=[[unique("model"), "cannot do vision"]] * number)
         RealtimeSession.objects.create(
             id=unique("sess"), tenant=charge.tenant, api_key=charge.api_key, requested_model=charge.requested_model,

@@ -28,7 +28,7 @@ DELETABLE = {
 }  # fmt: skip
 OWNERS_ONLY = {"operator", "credential", "markup", "membership"}
 ONLY_ADDED = {"price", "markup", "reconciliationrun"}
-FILES = {"csv", "xlsx", "pdf"}
+FILES = {"csv", "xlsx", "pdf", "export"}
 LOOKING = {"changelist", "change", "history", "settings"} | FILES
 STATEMENT_ACTIONS = {"refresh": Role.OPERATOR, "issue": Role.OWNER, "lock": Role.OWNER, "credit": Role.OWNER}
 """And the least role that takes it."""

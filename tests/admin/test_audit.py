@@ -15,7 +15,9 @@ from django.utils import timezone
 
 from billing.alerts import send_alerts
 from billing.models import Budget, BudgetAlert
+from gateway.audit.heads import read_heads
 from gateway.audit.kept_texts import CallText, digest_of
+from gateway.audit.verification import Place
 from gateway.models import AuditCheck, KeptText
 from providers.models import Credential, Model, ModelGroup
 from tenants import refused_actions
@@ -313,7 +315,7 @@ def test_how_the_chains_stand(viewer: Client, acme: Tenant) -> None:
     AuditCheck.objects.create(ok=True, events=12)
     assert "Every chain was whole" in viewer.get(AUDIT).content.decode()
     AuditCheck.objects.create(ok=False, events=12, breaks=[{"chain": 0, "sequence": 3, "says": "it is missing"}])
-    assert "the platform, event 3: it is missing" in viewer.get(AUDIT).content.decode()
+    assert "the platform</a>, event 3: it is missing" in viewer.get(AUDIT).content.decode()
 
 
 def test_a_kept_text_is_for_owners_and_their_reading_is_written_down(
@@ -357,3 +359,70 @@ def test_what_is_kept_of_a_text_is_bounded() -> None:
     for _ in range(5):
         text.hear({"type": "http.response.body", "body": b"y" * 100_000})
     assert len(text.request) == len(text.answer) == 256 * 1024
+
+
+# The chains -----------------------------------------------------------------------------------------------------------
+
+
+def test_each_chain_says_how_it_stands(viewer: Client, acme: Tenant) -> None:
+    chains = reverse("admin:tenants_auditchain_changelist")
+    for tenant_id in (acme.pk, acme.pk, None):
+        record("thing.done", by=SYSTEM, about=Subject(type="thing", id="1", tenant_id=tenant_id), details={})
+    first, last = chained(tenant=acme)
+    assert "not verified" in viewer.get(chains).content.decode()
+    AuditCheck.objects.create(ok=False, events=3, breaks=[{"chain": acme.pk, "sequence": 2, "says": "it is missing"}])
+    listed = viewer.get(chains)
+    standings = {row.tenant_name: bool(row.broken) for row in listed.context["cl"].result_list}
+    assert standings == {None: False, "acme": True} and last.digest[:16] in listed.content.decode()
+    assert [row.chain for row in viewer.get(f"{chains}?q=acm").context["cl"].result_list] == [acme.pk]
+    page = viewer.get(reverse("admin:tenants_auditchain_change", args=[acme.pk])).content.decode()
+    assert "Broken: event 2: it is missing." in page and last.digest in page and "the last one" not in page
+    assert "acme" in viewer.get(AUDIT).content.decode(), "the log says whose chain is broken"
+    event = page_of(viewer, first)
+    assert reverse("admin:tenants_auditchain_change", args=[acme.pk]) in event
+
+
+def test_the_heads_are_exported_for_who_may_read_the_log(viewer: Client, acme: Tenant) -> None:
+    record("thing.done", by=SYSTEM, about=Subject(type="thing", id="1", tenant_id=acme.pk), details={})
+    (event,) = chained(tenant=acme)
+    export = reverse("admin:tenants_auditchain_export")
+    response = viewer.get(export)
+    assert "attachment" in response["Content-Disposition"] and "no-store" in response["Cache-Control"]
+    assert read_heads(response.content.decode())[acme.pk] == Place(1, event.digest)
+    assert Client().get(export).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("refused", {"key.refused", "operator.login_refused"}),
+        ("changes", {"tenant.changed"}),
+        ("logins", {"operator.logged_in", "operator.login_refused"}),
+        ("request.blocked", {"request.blocked"}),
+        ("' OR 1=1", {"key.refused", "operator.login_refused", "tenant.changed", "operator.logged_in",
+                      "request.blocked"}),
+    ],
+)  # fmt: skip
+def test_events_of_a_kind(kind: str, found: set[str], viewer: Client, acme: Tenant) -> None:
+    person = Actor(kind=ActorKind.OPERATOR, id=1, name="ada")
+    for event, by in (
+        ("tenant.changed", person), ("operator.logged_in", person), ("request.blocked", Actor(kind=ActorKind.KEY)),
+        ("key.refused", Actor(kind=ActorKind.NOBODY)), ("operator.login_refused", Actor(kind=ActorKind.NOBODY)),
+    ):  # fmt: skip
+        record(event, by=by, about=Subject(type="thing", id="1", tenant_id=acme.pk), details={})
+    connection.check_constraints()
+    listed = viewer.get(AUDIT, {"kind": kind, "tenant__id__exact": acme.pk})
+    if listed.status_code == 302:  # no such kind
+        return
+    assert {row.event for row in listed.context["cl"].result_list} == found
+
+
+def test_who_it_was_is_a_link(viewer: Client, acme: Tenant) -> None:
+    key, _ = make_key(acme, name="backend")
+    by = Actor(kind=ActorKind.KEY, id=key.pk, name="backend")
+    record("request.failed", by=by, about=Subject(type="request", id="req_7", tenant_id=acme.pk), details={})
+    (event,) = chained(tenant=acme)
+    page = page_of(viewer, event)
+    assert reverse("admin:tenants_apikey_change", args=[key.pk]) in page
+    assert f"{reverse('admin:gateway_requestrecord_changelist')}?q=req_7" in page
+    assert "?q=req_7" in viewer.get(AUDIT, {"tenant__id__exact": acme.pk}).content.decode()
