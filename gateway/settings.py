@@ -313,6 +313,9 @@ ASGI_APPLICATION = "gateway.asgi.application"
 AUTH_USER_MODEL = "tenants.Operator"
 AUTHENTICATION_BACKENDS = ["tenants.roles.RoleBackend"]
 LOGIN_TRIES_PER_MINUTE = _number("LOGIN_TRIES_PER_MINUTE", 5)
+REAUTHENTICATION_MINUTES = _number("REAUTHENTICATION_MINUTES", 15)
+if REAUTHENTICATION_MINUTES < 0:
+    raise ImproperlyConfigured("REAUTHENTICATION_MINUTES must be 0, which asks every time, or more.")
 RATELIMIT_FAIL_OPEN = True  # Redis away must not keep operators out
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

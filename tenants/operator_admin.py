@@ -7,7 +7,7 @@ event.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ from unfold.widgets import (
 
 from tenants.audited_admin import AuditedAdmin, verb_of
 from tenants.models import Operator
+from tenants.reauthentication import PasswordAgain
 from tenants.scoping import is_member, visible_to
 
 REASON_LENGTH = 500
@@ -140,6 +141,7 @@ class ActionSpec:
     offered: Callable[[Any], bool]
     consequences: Callable[[Any], Sequence[str]] = nothing_to_say
     form: type[ReasonForm] = ReasonForm
+    asks_password: bool = False
 
 
 def operator_action(
@@ -171,7 +173,7 @@ def action_of(spec: ActionSpec) -> Callable[[Change], Callable[..., HttpResponse
     def decorate(change: Change) -> Callable[..., HttpResponse]:
         @wraps(change)
         def view(model_admin: OperatorModelAdmin, request: HttpRequest, *, object_id: str) -> HttpResponse:
-            return model_admin.perform_action(request, object_id, spec=spec, change=change)
+            return model_admin.perform_action(request, object_id, spec=view.spec, change=change)  # type: ignore[attr-defined]
 
         view.spec = spec  # type: ignore[attr-defined]
         return view
@@ -179,7 +181,13 @@ def action_of(spec: ActionSpec) -> Callable[[Change], Callable[..., HttpResponse
     return decorate
 
 
-class OperatorModelAdmin(AuditedAdmin):
+def password_again(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Have the password given again before an `operator_action`, unless it was just given. Put it above that."""
+    view.spec = replace(view.spec, asks_password=True)  # type: ignore[attr-defined]
+    return view
+
+
+class OperatorModelAdmin(PasswordAgain, AuditedAdmin):
     """The base of every model's admin."""
 
     actions = None
@@ -222,6 +230,8 @@ class OperatorModelAdmin(AuditedAdmin):
             raise Http404
         if not may(request, obj):
             raise PermissionDenied
+        if spec.asks_password and (page := self.ask_password(request)) is not None:
+            return page
         form = spec.form(request.POST, about=obj)
         if spec.question and not ("confirmed" in request.POST and form.is_valid()):
             return self._ask(request, obj, spec=spec, form=form)

@@ -82,6 +82,8 @@ class AdjustAction(OperatorModelAdmin):
         charge = self.get_object(request, object_id)
         if charge is None:
             raise Http404
+        if (asking := self.ask_password(request)) is not None:
+            return asking
         confirmed = "confirmed" in request.POST
         form = AdjustForm(request.POST) if confirmed else AdjustForm()
         page = reverse("admin:billing_usagerecord_change", args=[charge.pk])

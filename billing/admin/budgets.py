@@ -91,6 +91,7 @@ class BudgetAdmin(OperatorModelAdmin):
     inlines = (OverrideInline,)
     object_actions = ("allow_more",)
     change_form_before_template = "admin/billing/budget_preview.html"
+    asks_password = ("add", "change")
     list_fullwidth = True
     empty_hint = (
         "Without a budget a tenant may spend without limit: add one for the tenant, a project, a user or a key."
@@ -213,6 +214,8 @@ class BudgetAdmin(OperatorModelAdmin):
         budget = self.get_object(request, object_id)
         if budget is None:
             raise Http404
+        if (asking := self.ask_password(request)) is not None:
+            return asking
         confirmed = "confirmed" in request.POST
         form = AllowMoreForm(request.POST) if confirmed else AllowMoreForm()
         if confirmed and form.is_valid() and self._allow(request, budget, form=form):

@@ -15,7 +15,7 @@ from billing.errors import PriceError
 from billing.models import PriceProposal, ProposalState
 from billing.price_imports import approve_proposal, reject_proposal
 from tenants.models import Operator
-from tenants.operator_admin import OperatorModelAdmin, number, operator_action, utc
+from tenants.operator_admin import OperatorModelAdmin, number, operator_action, password_again, utc
 
 SHOWN_CHANGES = 3
 
@@ -93,6 +93,7 @@ class PriceProposalAdmin(OperatorModelAdmin):
         hidden = dict.fromkeys(("show_save", "show_save_and_continue", "show_save_and_add_another"), False)
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **hidden})
 
+    @password_again
     @operator_action(
         label="Approve",
         done="Approved",

@@ -46,6 +46,7 @@ class PriceAdmin(OperatorModelAdmin):
     list_filter = (("model", AutocompleteSelectFilter),)
     search_fields = ("model__name",)
     autocomplete_fields = ("model",)
+    asks_password = ("add",)
     ordering = ("model__name", "-valid_from")
     change_form_before_template = "admin/billing/price_preview.html"
     recorded = ("model", VALID_FROM, "prices", "tier_prices", "samples", utc("created_at", "Set"), "created_by")

@@ -55,6 +55,7 @@ class MarkupAdmin(OperatorModelAdmin):
     list_filter = (("tenant", AutocompleteSelectFilter),)
     search_fields = ("tenant__name",)
     autocomplete_fields = ("tenant",)
+    asks_password = ("add",)
     ordering = ("tenant__name", "-valid_from", "-pk")
     change_form_before_template = "admin/billing/markup_preview.html"
     recorded = (

@@ -35,6 +35,7 @@ from tenants.operator_admin import (
     once,
     operator_action,
     operator_of,
+    password_again,
     two_lines,
     utc,
 )
@@ -149,6 +150,7 @@ class StatementAdmin(OperatorModelAdmin):
         if refresh(statement.pk) is None:
             raise StatementError("Nothing is posted in this period any more.")
 
+    @password_again
     @operator_action(
         label="Issue",
         done="Issued",
@@ -160,6 +162,7 @@ class StatementAdmin(OperatorModelAdmin):
     def issue(self, statement: Statement, *, by: Operator, reason: str) -> None:
         issue(statement.pk, by=by, reason=reason)
 
+    @password_again
     @operator_action(
         label="Lock",
         done="Locked",
@@ -180,6 +183,8 @@ class StatementAdmin(OperatorModelAdmin):
         statement = self.get_object(request, object_id)
         if statement is None:
             raise Http404
+        if (asking := self.ask_password(request)) is not None:
+            return asking
         confirmed = "confirmed" in request.POST
         form = CreditForm(request.POST) if confirmed else CreditForm()
         if confirmed and form.is_valid():

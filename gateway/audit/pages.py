@@ -24,7 +24,7 @@ from gateway.audit.verification import chain_name
 from gateway.models import AuditCheck, KeptText
 from tenants.audit import type_name
 from tenants.models import ActorKind, AuditChain, AuditEvent, Operator, Role, Tenant
-from tenants.operator_admin import number, operator_action, operator_of, two_lines, utc
+from tenants.operator_admin import number, operator_action, operator_of, password_again, two_lines, utc
 from tenants.sealing import SealError
 
 REQUEST = "request"
@@ -256,6 +256,7 @@ class AuditEventAdmin(LedgerAdmin):
             '<table class="standings">{}</table>', format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", facts)
         )
 
+    @password_again
     @operator_action(
         label="Show prompt and answer",
         done="Text read",

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path, reverse
 from gateway.desk.tenant_page import fill_page, suspension_in_numbers
 from tenants.admin.people import TenantAdmin
 from tenants.models import Operator, Tenant, TenantStatus
-from tenants.operator_admin import ActionSpec, TypedForm, action_of
+from tenants.operator_admin import ActionSpec, TypedForm, action_of, password_again
 from tenants.scoping import is_member
 from tenants.services import set_tenant_status
 
@@ -64,6 +64,7 @@ class TenantDeskAdmin(TenantAdmin):
     def response_post_save_change(self, request: HttpRequest, obj: Tenant) -> HttpResponse:
         return HttpResponseRedirect(reverse(f"admin:{self.url_name('change')}", args=[obj.pk]))
 
+    @password_again
     @action_of(
         ActionSpec(
             label="Suspend",
@@ -79,6 +80,7 @@ class TenantDeskAdmin(TenantAdmin):
     def suspend(self, tenant: Tenant, *, by: Operator, reason: str) -> None:
         set_tenant_status(tenant, TenantStatus.SUSPENDED)
 
+    @password_again
     @action_of(
         ActionSpec(
             label="Resume",

@@ -13,7 +13,7 @@ from unfold.decorators import display
 from providers.models import ApprovalState, TenantApproval
 from providers.services import approve_for_tenant, decide_approval
 from tenants.models import Operator
-from tenants.operator_admin import OperatorModelAdmin, operator_action, operator_of, utc
+from tenants.operator_admin import OperatorModelAdmin, operator_action, operator_of, password_again, utc
 
 REQUESTED = utc("requested_at", "Requested")
 DECIDED = utc("decided_at", "Decided")
@@ -91,6 +91,7 @@ class TenantApprovalAdmin(OperatorModelAdmin):
     def reject(self, approval: TenantApproval, *, by: Operator, reason: str) -> None:
         decide_approval(approval, ApprovalState.REJECTED, by=by)
 
+    @password_again
     @operator_action(
         label="Suspend",
         done="Suspended",

@@ -144,6 +144,7 @@ class CredentialAdmin(OperatorModelAdmin):
     autocomplete_fields = ("provider",)
     readonly_fields = ("show_last_four", "show_standing", CREATED, CHANGED)
     object_actions = ("test", "use_again")
+    asks_password = ("add", "change", "delete")
     may_be_deleted = True
     empty_hint = "A credential is a provider's API key. The mock provider and local servers need none."
 

@@ -26,6 +26,7 @@ from tenants.operator_admin import (
     ReasonForm,
     action_of,
     operator_action,
+    password_again,
     operator_of,
     utc,
 )
@@ -104,6 +105,7 @@ class ApiKeyAdmin(OperatorModelAdmin):
     fields = ("tenant", "project", "name", "user", "scopes", "ip_allow_list", "expires_at")
     recorded = ("hint", CREATED, "created_by", utc("revoked_at", "Revoked"), "previous_hint", PREVIOUS_UNTIL)
     object_actions = ("rotate", "revoke")
+    asks_password = ("add", "change")
     empty_hint = "A key lets a tenant's programs call. Its text is shown once, when you make it."
 
     @display(description="Project")
@@ -172,6 +174,7 @@ class ApiKeyAdmin(OperatorModelAdmin):
         """Whoever may change keys, and a tenant's members their own."""
         return self.has_change_permission(request, obj) or request.user.has_perm("tenants.rotate_apikey")
 
+    @password_again
     @action_of(
         ActionSpec(
             label="Rotate",
@@ -186,6 +189,7 @@ class ApiKeyAdmin(OperatorModelAdmin):
     def rotate(self, key: ApiKey, *, by: Operator, reason: str, overlap_hours: int) -> str:
         return rotate_key(key, dt.timedelta(hours=overlap_hours))
 
+    @password_again
     @operator_action(
         label="Revoke",
         done="Revoked",

@@ -17,7 +17,7 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.decorators import display
 
 from tenants.models import EVENTS, Delivery, DeliveryState, Notification, Operator, WebhookEndpoint
-from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, utc
+from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, password_again, utc
 from tenants.webhooks import create_endpoint, replay, rotate_secret, send_test
 
 CREATED = utc("created_at", "Created")
@@ -104,6 +104,7 @@ class WebhookEndpointAdmin(OperatorModelAdmin):
     def test(self, endpoint: WebhookEndpoint, *, by: Operator, reason: str) -> None:
         send_test(endpoint)
 
+    @password_again
     @operator_action(
         label="New secret",
         done="Secret renewed",

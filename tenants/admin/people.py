@@ -16,7 +16,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from tenants.models import LIMIT_FIELDS, LimitScope, Operator, Project, RateLimit, Role, Tenant, TenantStatus
-from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, utc
+from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, operator_action, password_again, utc
 from tenants.services import set_tenant_status
 
 admin.site.unregister(Group)
@@ -48,6 +48,7 @@ class OperatorAdmin(OperatorModelAdmin, UserAdmin):  # type: ignore[misc]
     search_fields = ("username", "first_name", "last_name", "email")
     ordering = ("username",)
     filter_horizontal = ()
+    asks_password = ("add", "change")
     readonly_fields: ClassVar[tuple[Any, ...]] = (utc("last_login", "Last login"), utc("date_joined", "Added"))
     fieldsets = (
         (None, {"fields": ("username", "password", "role", "is_active")}),
@@ -63,6 +64,11 @@ class OperatorAdmin(OperatorModelAdmin, UserAdmin):  # type: ignore[misc]
     def save_model(self, request: HttpRequest, obj: Operator, form: forms.ModelForm[Operator], change: bool) -> None:
         obj.is_staff = True
         super().save_model(request, obj, form, change)
+
+    def user_change_password(self, request: HttpRequest, id: str, *rest: Any) -> HttpResponse:
+        asking = self.ask_password_for("change", request)
+        response: HttpResponse = asking or super().user_change_password(request, id, *rest)
+        return response
 
 
 class ProjectInline(ReadOnlyInline):
@@ -107,6 +113,7 @@ class TenantAdmin(OperatorModelAdmin):
     def show_status(self, tenant: Tenant) -> tuple[str, str]:
         return tenant.status, tenant.get_status_display()
 
+    @password_again
     @operator_action(
         label="Suspend",
         done="Suspended",
@@ -116,7 +123,12 @@ class TenantAdmin(OperatorModelAdmin):
     def suspend(self, tenant: Tenant, *, by: Operator, reason: str) -> None:
         set_tenant_status(tenant, TenantStatus.SUSPENDED)
 
-    @operator_action(label="Resume", done="Resumed", offered=lambda tenant: tenant.status == TenantStatus.SUSPENDED)
+    @password_again
+    @operator_action(
+        label="Resume",
+        done="Resumed",
+        offered=lambda tenant: tenant.status == TenantStatus.SUSPENDED,
+    )
     def resume(self, tenant: Tenant, *, by: Operator, reason: str) -> None:
         set_tenant_status(tenant, TenantStatus.ACTIVE)
 
