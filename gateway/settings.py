@@ -350,6 +350,7 @@ MIDDLEWARE = [
     "tenants.scoping.MemberGate",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "gateway.desk.content_policy.ContentPolicyMiddleware",
 ]
 TEMPLATES = [
     {

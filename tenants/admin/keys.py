@@ -26,8 +26,8 @@ from tenants.operator_admin import (
     ReasonForm,
     action_of,
     operator_action,
-    password_again,
     operator_of,
+    password_again,
     utc,
 )
 from tenants.services import KeySettings, create_key, revoke_key, rotate_key
