@@ -8,6 +8,7 @@ from django.utils.timezone import now
 from billing.models.ledger import hot_reference
 from gateway.caching.models import CacheDay, CacheRule
 from gateway.desk.models import SavedView
+from gateway.desk.request_hours import RequestHour
 from gateway.hooks.models import HookBinding
 from gateway.media.models import MediaKind, MediaObject, MediaSource, TenantStorage
 from gateway.realtime.models import RealtimeClientSecret, RealtimeSession
@@ -25,6 +26,7 @@ __all__ = [
     "MediaSource",
     "RealtimeClientSecret",
     "RealtimeSession",
+    "RequestHour",
     "RequestRecord",
     "SavedView",
     "SchemaType",

@@ -12,6 +12,7 @@ from gateway.audit.kept_texts import purge_texts
 from gateway.audit.retention import retain_audit
 from gateway.audit.sending import audit_sinks, send_events
 from gateway.claims import purge_expired
+from gateway.desk.request_hours import prune_hours
 from gateway.media import purge
 from gateway.notifications import delivery
 from gateway.realtime.credentials import purge_secrets
@@ -39,6 +40,7 @@ def purge_idempotent_calls() -> None:
 @shared_task(name="gateway.purge_requests")
 def purge_request_log() -> None:
     purge_requests(settings.REQUEST_LOG_DAYS)
+    prune_hours()
 
 
 @shared_task(name="gateway.send_audit_events")
