@@ -8,8 +8,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from django.db.models import BigIntegerField, Count, F, OuterRef, Q, QuerySet, Subquery, Sum, Window
-from django.db.models.functions import Cast, Coalesce
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    Window,
+)
+from django.db.models.functions import Cast, Coalesce, Extract, Greatest
 
 from billing.budgets import window_of
 from billing.models import Budget, BudgetOverride, BudgetWindow
@@ -112,6 +126,35 @@ def standing_of(budget: Budget, window: BudgetWindow | None, *, now: dt.datetime
         counted_from=max(starts_at, budget.created_at),
         windows=getattr(window, "windows", 1) if window else 0,
     )
+
+
+def running_out(now: dt.datetime, *, within: dt.timedelta, most: int) -> list[tuple[Budget, Standing]]:
+    """The budgets that are spent, or will be within so long at the pace of their period, the nearest first.
+
+    Two queries: the database leaves out what is not on its way to its limit, extras aside, and gives the `most` worst.
+    """
+    counted_from = Greatest("starts_at", "budget__created_at")
+    elapsed = Extract(ExpressionWrapper(Value(now) - counted_from, DurationField()), "epoch")
+    pace = Cast("spent_nano_usd", FloatField()) / Greatest(Cast(elapsed, FloatField()), Value(1.0))
+    windows = (
+        BudgetWindow.objects.filter(Q(ends_at__gt=now) | Q(ends_at=None), starts_at__lte=now, budget__enabled=True)
+        .filter(budget__limit_nano_usd__gt=0)  # a limit of nothing is meant to refuse
+        .annotate(expected=F("spent_nano_usd") + pace * within.total_seconds())
+        .filter(expected__gte=F("budget__limit_nano_usd"))
+        .order_by(F("expected") / F("budget__limit_nano_usd"))
+        .reverse()[:most]
+    )
+    found = list(windows)
+    budgets = with_extras(Budget.objects.filter(pk__in={window.budget_id for window in found}), now)
+    by_id = {budget.pk: budget for budget in budgets.select_related("tenant")}
+    ends: list[tuple[dt.datetime, Budget, Standing]] = []
+    for window in found:
+        budget = by_id[window.budget_id]
+        standing = standing_of(budget, window, now=now)
+        end = standing.exhausted_at(now)
+        if end is not None and end <= now + within:
+            ends.append((end, budget, standing))
+    return [(budget, standing) for _, budget, standing in sorted(ends, key=lambda each: (each[0], each[1].pk))]
 
 
 def _period_now(budget: Budget, now: dt.datetime) -> tuple[dt.datetime, dt.datetime | None]:

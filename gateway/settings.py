@@ -415,7 +415,7 @@ UNFOLD = {
             "950": "oklch(28.2% .091 267.9)",
         }
     },
-    "DASHBOARD_CALLBACK": "gateway.operator_home.fill_home",
+    "DASHBOARD_CALLBACK": "gateway.desk.home.fill_home",
     "STYLES": ["gateway.operator_home.stylesheet", "gateway.desk.stylesheet"],
     "SIDEBAR": {"navigation": "gateway.operator_home.navigation"},
 }

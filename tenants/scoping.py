@@ -54,6 +54,11 @@ MEMBER_PAGES: dict[str, frozenset[str]] = {
     "billing_statement_pdf": _LOOK,
     "billing_usagerecord_changelist": _LOOK,
     "billing_usagerecord_change": _LOOK,
+    "desk_usage": _LOOK,
+    "desk_usage_file": _LOOK,
+    "desk_usage_view": _LOOK,
+    "desk_usage_save": _POST,
+    "desk_usage_delete": _POST,
 }
 """Pages of the admin by name, with the methods that members may use there."""
 

@@ -125,6 +125,7 @@ class BudgetWindow(models.Model):
                 name="budget_window_not_negative",
             ),
         ]
+        indexes = [models.Index(fields=["ends_at"], name="budget_window_by_end")]
 
     def __str__(self) -> str:
         return f"{self.budget} from {self.starts_at:%Y-%m-%d %H:%M}"

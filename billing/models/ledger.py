@@ -138,6 +138,11 @@ class UsageRecord(models.Model):
                 name="usage_not_reported",
                 condition=~models.Q(usage_source="provider_final"),
             ),
+            models.Index(
+                fields=["-created_at"],
+                name="usage_doubtful",
+                condition=models.Q(usage_source__in=["reserve_bound", "unknown"]),
+            ),
         ]
 
     def __str__(self) -> str:

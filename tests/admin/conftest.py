@@ -7,11 +7,18 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
+from gateway.desk import kept
 from tenants.models import Operator, Role
 from tests.admin import seeding
 
 PASSWORD = "correct horse battery"
 LogIn = Callable[[str], Client]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has seen on the home page is not the next one's."""
+    monkeypatch.setattr(kept, "SECONDS", 0)
 
 
 @pytest.fixture
