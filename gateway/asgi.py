@@ -13,6 +13,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
 control_plane = get_asgi_application()
 
 from gateway.data_plane_urls import PREFIXES  # noqa: E402 -- Django must be set up first
+from gateway.desk.live import PREFIX as ADMIN  # noqa: E402
+from gateway.desk.live import live_application  # noqa: E402
 from gateway.door import Door  # noqa: E402
 from gateway.handler import DataPlaneHandler  # noqa: E402
 from gateway.realtime.door import RealtimeDoor  # noqa: E402
@@ -32,6 +34,7 @@ class Application:
         self._gateway = Gateway(config)
         self._data_plane = Door(DataPlaneHandler(self._gateway), self._gateway)
         self._realtime = RealtimeDoor(self._gateway)
+        self._live = live_application()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -40,6 +43,8 @@ class Application:
             if not self._gateway.started:  # daphne sends no lifespan events
                 await self._gateway.start()
             await self._data_plane(scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"].startswith(ADMIN):
+            await self._live(scope, receive, send)
         elif scope["type"] == "websocket":
             if not self._gateway.started:
                 await self._gateway.start()
