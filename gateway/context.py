@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -136,6 +136,46 @@ class HookNote(msgspec.Struct, kw_only=True):
         self.fields = list(dict.fromkeys([*self.fields, *(path[:100] for path in paths)]))[:MOST_FIELDS]
 
 
+class Decision(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a routing decision rested on, to be explained and tried against another routing. Sizes and names only."""
+
+    name: str = ""
+    """The model or group that was asked for, `auto` resolved."""
+    strategy: str = ""
+    """Of the group; empty for a model asked for by its name."""
+    order: list[tuple[int, str, str]] = []
+    """Deployment, model and provider of each that could have been asked, best first."""
+    needs: list[str] = []
+    input_bytes: int = 0
+    max_output_tokens: int | None = None
+    choices: int = 1
+    service_tier: str = ""
+
+
+@dataclass(slots=True)
+class Ranking:
+    """How a call was routed, as routing leaves it: nothing is copied while the client waits."""
+
+    call: Call
+    name: str = ""
+    strategy: str = ""
+    targets: Sequence[Target] = ()
+
+    def decision(self, *, at_most: int) -> Decision:
+        """For the log, with so many candidates."""
+        call = self.call
+        return Decision(
+            name=self.name[:200],
+            strategy=self.strategy,
+            order=[(one.deployment_id, one.model_name, one.provider_name) for one in self.targets[:at_most]],
+            needs=sorted(call.needs),
+            input_bytes=call.input_bytes,
+            max_output_tokens=call.max_output_tokens,
+            choices=call.choices,
+            service_tier=call.service_tier,
+        )
+
+
 @dataclass(slots=True)
 class Trace:
     """What has happened to a request so far; the answer's headers, the log line and the metrics read it."""
@@ -159,6 +199,8 @@ class Trace:
     """What hooks said."""
     dropped_parameters: tuple[str, ...] = ()
     """Members of the request that the provider asked last has no use for and was not sent."""
+    ranking: Ranking | None = None
+    """What routing was asked and in which order it put the candidates."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """What was considered and not asked, a model or a deployment, and why."""
     upstream_seconds: float = 0.0

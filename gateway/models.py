@@ -90,6 +90,19 @@ class RequestRecord(models.Model):
     first_content_ms = models.IntegerField(null=True, help_text="From its arrival to a stream's first content.")
     upstream_ms = models.IntegerField(help_text="Of that, waiting for providers.")
     replay_of = models.CharField(max_length=128, blank=True, help_text="The request whose answer was given again.")
+    model_name = models.CharField(
+        max_length=200, blank=True, db_default="", help_text="The model asked last; where none was, the one asked for."
+    )
+    provider_name = models.CharField(
+        max_length=100, blank=True, db_default="", help_text="The provider asked last; empty where none was."
+    )
+    fallback = models.BooleanField(default=False, db_default=False, help_text="More than one deployment was asked.")
+    cache = models.CharField(
+        max_length=8, blank=True, db_default="", help_text="hit, miss or skip where a cache rule is about the call."
+    )
+    decision = models.JSONField(
+        default=dict, db_default={}, help_text="What the choice rested on: `gateway.context.Decision`. Sizes and names."
+    )
     skipped = models.JSONField(help_text="Pairs: what was considered and not asked, and why.")
     attempts = models.JSONField(help_text="What was tried, in order; each has its id in the ledger.")
     hooks = models.JSONField(default=list, db_default=[], help_text="What hooks said, and which fields they changed.")
@@ -104,6 +117,18 @@ class RequestRecord(models.Model):
             models.Index(
                 fields=["-created_at", "-id"], condition=~models.Q(error_code=""), name="request_failed_by_time"
             ),
+            models.Index(
+                fields=["tenant", "-created_at", "-id"],
+                condition=~models.Q(error_code=""),
+                name="request_failed_by_tenant",
+            ),
+            models.Index(fields=["api_key", "-created_at", "-id"], name="request_by_key"),
+            models.Index(fields=["model_name", "-created_at", "-id"], name="request_by_model"),
+            models.Index(fields=["provider_name", "-created_at", "-id"], name="request_by_provider"),
+            models.Index(
+                fields=["-created_at", "-id"], condition=models.Q(fallback=True), name="request_fallback_by_time"
+            ),
+            models.Index(fields=["-created_at", "-id"], condition=models.Q(cache="hit"), name="request_cached_by_time"),
         ]
 
     def __str__(self) -> str:

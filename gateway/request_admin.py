@@ -5,52 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
 from billing.admin.usage import LedgerAdmin, UsageWindowFilter
-from gateway.errors import error_codes
+from billing.admin.windows import KeysetChangeList
+from gateway.desk.replay import replayed
+from gateway.desk.replay_forms import ReplayForm
 from gateway.models import RequestRecord
-from gateway.request_display import charges_of, passed_over, timeline_of, verdicts_of
+from gateway.request_display import timeline_of, verdicts_of
+from gateway.request_explained import (
+    candidates_table,
+    cost_table,
+    events_of,
+    files_of,
+    sentence_of,
+    statement_of,
+)
+from gateway.request_filters import (
+    ENDS,
+    EndFilter,
+    ErrorCodeFilter,
+    LastModelFilter,
+    LastProviderFilter,
+    WayFilter,
+    end_of,
+)
+from gateway.request_lists import RequestChangeList
 from gateway.request_records import RequestStory, story_of
-from tenants.operator_admin import number, two_lines, utc
-
-BROKEN_OFF = ("client_left", "request_cancelled", "server_stopped")
-ENDS: dict[str, tuple[str, Q]] = {
-    "answered": ("answered", Q(error_code="")),
-    "refused": ("refused", ~Q(error_code="") & Q(status__gte=400, status__lt=499)),
-    "failed": ("failed", ~Q(error_code="") & Q(status__gte=500) & ~Q(error_code__in=BROKEN_OFF)),
-    "broke": ("failed in mid-stream", ~Q(error_code="") & Q(status=200) & ~Q(error_code__in=BROKEN_OFF)),
-    "stopped": ("left, cancelled or stopped", Q(error_code__in=BROKEN_OFF)),
-}
-"""The filter's choices: words, and the rows. All but the first are found by an index of what went wrong."""
-
-
-class EndFilter(DropdownFilter):
-    title = "end"
-    parameter_name = "end"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, words) for name, (words, _) in ENDS.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(ENDS[self.value()][1]) if self.value() in ENDS else queryset
-
-
-class ErrorCodeFilter(DropdownFilter):
-    title = "error code"
-    parameter_name = "error_code"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(code, code) for code in sorted({*error_codes(), *BROKEN_OFF})]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(error_code=self.value()) if self.value() else queryset
+from tenants.operator_admin import number, once, two_lines, utc
 
 
 @admin.register(RequestRecord)
@@ -58,12 +48,17 @@ class RequestAdmin(LedgerAdmin):
     """Every call, refused ones too, with what was considered, skipped and tried."""
 
     keyset = ("created_at", "id")
-    list_display = ("time_column", "tenant_column", "model_column", "show_end", "tried", "latency")
+    list_display = ("time_column", "tenant_column", "model_column", "show_end", "tried", "latency", "cost_column")
+    change_form_template = "admin/desk/request.html"
     list_select_related = ("tenant", "api_key")
     list_filter = (
         ("created_at", UsageWindowFilter),
         ("tenant", AutocompleteSelectFilter),
+        ("api_key", AutocompleteSelectFilter),
+        LastModelFilter,
+        LastProviderFilter,
         EndFilter,
+        WayFilter,
         ErrorCodeFilter,
     )
     search_fields = ("request_id",)
@@ -73,15 +68,22 @@ class RequestAdmin(LedgerAdmin):
     )
     fieldsets = (
         (None, {"fields": (
-            utc("created_at", "Asked"), "request_id", "tenant", "api_key", "operation", "asked_for", "ended",
-            "show_replay",
+            "sentence", utc("created_at", "Asked"), "request_id", "tenant", "api_key", "operation", "asked_for",
+            "ended", "show_replay",
         )}),
         ("What was tried", {"fields": ("timeline",)}),
+        ("Who could have answered", {"fields": ("candidates",)}),
+        ("What it cost", {"fields": ("charges", "statement")}),
         ("What hooks said", {"fields": ("hooks_table",)}),
-        ("What was passed over", {"fields": ("skipped_table",)}),
-        ("What it cost", {"fields": ("charges",)}),
+        ("What else was written down", {"fields": ("events", "files")}),
     )  # fmt: skip
-    readonly_fields = ("timeline", "hooks_table", "skipped_table", "charges", "asked_for", "ended", "show_replay")
+    readonly_fields = (
+        "sentence", "timeline", "candidates", "charges", "statement", "hooks_table", "events", "files", "asked_for",
+        "ended", "show_replay",
+    )  # fmt: skip
+
+    class Media:
+        css = {"all": ("bursar/trace.css",)}
 
     @display(description="Tenant, key")
     def tenant_column(self, row: RequestRecord) -> SafeString:
@@ -103,7 +105,9 @@ class RequestAdmin(LedgerAdmin):
     def tried(self, row: RequestRecord) -> SafeString:
         if row.replay_of:
             return two_lines("replay", "of an earlier answer")
-        return number(two_lines(len(row.attempts), f"{len(row.skipped)} skipped" if row.skipped else ""))
+        if row.cache == "hit":
+            return two_lines("cached", "nobody was asked")
+        return number(two_lines(len(row.attempts), _remarks(row)))
 
     @display(description="Latency, ms")
     def latency(self, row: RequestRecord) -> SafeString:
@@ -129,9 +133,17 @@ class RequestAdmin(LedgerAdmin):
     def timeline(self, row: RequestRecord) -> SafeString:
         return timeline_of(row, _story(row))
 
+    @display(description="Cost, USD")
+    def cost_column(self, row: RequestRecord) -> SafeString:
+        return number(row.cost.as_text() if row.cost.charges else "-")  # type: ignore[attr-defined]
+
+    @display(description="In a sentence")
+    def sentence(self, row: RequestRecord) -> SafeString:
+        return format_html("<strong>{}</strong>", sentence_of(row, _story(row)))
+
     @display(description="Candidates")
-    def skipped_table(self, row: RequestRecord) -> SafeString:
-        return passed_over(row)
+    def candidates(self, row: RequestRecord) -> SafeString:
+        return candidates_table(row)
 
     @display(description="Hooks")
     def hooks_table(self, row: RequestRecord) -> SafeString:
@@ -139,7 +151,66 @@ class RequestAdmin(LedgerAdmin):
 
     @display(description="Charges, USD")
     def charges(self, row: RequestRecord) -> SafeString:
-        return charges_of(_story(row))
+        return cost_table(_story(row))
+
+    @display(description="Statement")
+    @once
+    def statement(self, row: RequestRecord) -> SafeString:
+        return format_html("{}", statement_of(row, _story(row)))
+
+    @display(description="Audit events")
+    @once
+    def events(self, row: RequestRecord) -> SafeString:
+        return events_of(row)
+
+    @display(description="Files")
+    @once
+    def files(self, row: RequestRecord) -> SafeString:
+        return files_of(row)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Trying another routing changes nothing, and tells what tenants are routed to and pay."""
+        return bool(request.user.has_perm("gateway.change_requestrecord"))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return RequestChangeList
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.against)
+        return [path("<path:object_id>/against/", view, name=self.url_name("against")), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """An exact id of one request goes straight to its page."""
+        term = request.GET.get("q", "").strip()
+        if term and "\0" not in term and request.method == "GET" and self.has_view_permission(request):
+            found = list(self.get_queryset(request).filter(request_id=term).values_list("pk", flat=True)[:2])
+            if len(found) == 1:
+                return HttpResponseRedirect(reverse(f"admin:{self.url_name('change')}", args=found))
+        return super().changelist_view(request, extra_context)
+
+    def against(self, request: HttpRequest, *, object_id: str) -> HttpResponse:
+        """What another routing would have chosen and cost: dry, from what was written down."""
+        if not self.has_replay_permission(request):
+            raise PermissionDenied
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        form = ReplayForm(request.POST if request.method == "POST" else None)
+        result = replayed(row, story_of(row), draft=form.draft()) if form.is_bound and form.is_valid() else None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Replay against…",
+            "opts": self.opts,
+            "object": row,
+            "sentence": sentence_of(row, _story(row)),
+            "form": form,
+            "result": result,
+        }
+        return TemplateResponse(request, "admin/desk/replay.html", context)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], **kwargs: Any) -> HttpResponse:
+        context["may_replay"] = self.has_replay_permission(request)
+        return super().render_change_form(request, context, **kwargs)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[RequestRecord], search_term: str
@@ -147,13 +218,12 @@ class RequestAdmin(LedgerAdmin):
         return (queryset.filter(request_id=search_term.strip()) if search_term else queryset), False
 
 
-def end_of(row: RequestRecord) -> str:
-    """Which of `ENDS` a request came to."""
-    if not row.error_code:
-        return "answered"
-    if row.error_code in BROKEN_OFF:
-        return "stopped"
-    return "failed" if row.status >= 500 else "refused" if row.status >= 400 else "broke"
+def _remarks(row: RequestRecord) -> str:
+    """What went another way than the first."""
+    remarks = ["fallback"] if row.fallback else []
+    if row.skipped:
+        remarks.append(f"{len(row.skipped)} skipped")
+    return ", ".join(remarks)
 
 
 def _story(row: RequestRecord) -> RequestStory:

@@ -1,4 +1,4 @@
-"""The parts of a request's admin page: its timeline, whom it passed over, and what it was charged."""
+"""The parts of a request's admin page that say what happened: its timeline, and what hooks said of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from billing.admin.usage import formula_of
-from billing.money import usd
 from gateway.models import RequestRecord
 from gateway.request_records import AttemptStory, RequestStory
-from tenants.operator_admin import number
 
 NOTHING = SafeString("")
 NO_ATTEMPT = "No provider was asked."
@@ -114,14 +111,6 @@ def _end_ms(told: AttemptStory) -> int:
     return _start_ms(told) + int(elapsed)
 
 
-def passed_over(row: RequestRecord) -> SafeString:
-    """What was considered and not asked, and why."""
-    if not row.skipped:
-        return format_html('<span class="remark">{}</span>', "Nothing: every candidate could have been asked.")
-    lines = format_html_join("", "<tr><th>{}</th><td>{}</td></tr>", row.skipped)
-    return format_html('<table class="standings">{}</table>', lines)
-
-
 def verdicts_of(row: RequestRecord) -> SafeString:
     """What each hook said and which fields it changed. What stood in them is nowhere."""
     if not row.hooks:
@@ -138,30 +127,3 @@ def verdicts_of(row: RequestRecord) -> SafeString:
     )
     rows = format_html_join("", "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{} ms</td></tr>", lines)
     return format_html('<table class="standings">{}</table>', rows)
-
-
-def charges_of(story: RequestStory) -> SafeString:
-    """The formula of each charge, with a link to its row, and what all of them come to."""
-    charged = [told for told in story.attempts if told.charge is not None]
-    if not charged:
-        return format_html('<span class="remark">{}</span>', "Nothing was charged.")
-    parts = format_html_join(
-        "",
-        '<div class="charge"><p><a href="{}">{} at {}</a> <strong>{}</strong> '
-        '<span class="remark">{}</span></p>{}</div>',
-        (_charge(told) for told in charged),
-    )
-    if len(charged) < 2:
-        return parts
-    return format_html("{}<p><strong>{}</strong> in all</p>", parts, number(usd(story.cost_nano_usd)))
-
-
-def _charge(told: AttemptStory) -> tuple[str, str, str, str, str, SafeString]:
-    charge = told.charge
-    assert charge is not None
-    cost = usd(told.cost_nano_usd) if charge.price_id else "no price"
-    remark = f"{charge.get_ending_display().lower()}; {charge.get_usage_source_display().lower()}"
-    if told.adjusted_nano_usd:
-        remark += f"; {usd(told.adjusted_nano_usd)} of it adjusted"
-    url = reverse("admin:billing_usagerecord_change", args=[charge.pk])
-    return url, charge.model_name, charge.provider_name, cost, remark, formula_of(charge)

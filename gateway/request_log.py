@@ -13,7 +13,7 @@ import msgspec
 from django.utils import timezone
 
 from gateway.batched_rows import USUAL, BatchedRows, Bounds
-from gateway.context import AttemptNote, HookNote, Trace
+from gateway.context import AttemptNote, Decision, HookNote, Trace
 from gateway.models import RequestRecord
 
 logger = logging.getLogger(__name__)
@@ -25,13 +25,15 @@ PURGE_BATCH = 5000
 
 INSERT = """
 INSERT INTO gateway_requestrecord (tenant_id, request_id, created_at, api_key_id, operation, requested_model, status,
-    error_code, stream, latency_ms, first_content_ms, upstream_ms, replay_of, skipped, attempts, hooks)
+    error_code, stream, latency_ms, first_content_ms, upstream_ms, replay_of, model_name, provider_name, fallback,
+    cache, decision, skipped, attempts, hooks)
 SELECT tenant_id, request_id, created_at, api_key_id, operation, requested_model, status, error_code, stream,
-    latency_ms, first_content_ms, upstream_ms, replay_of, skipped, attempts, hooks
+    latency_ms, first_content_ms, upstream_ms, replay_of, model_name, provider_name, fallback, cache, decision, skipped,
+    attempts, hooks
 FROM jsonb_to_recordset($1::jsonb) AS row(tenant_id bigint, request_id text, created_at timestamptz, api_key_id bigint,
     operation text, requested_model text, status smallint, error_code text, stream boolean, latency_ms integer,
-    first_content_ms integer, upstream_ms integer, replay_of text, skipped jsonb, attempts jsonb,
-    hooks jsonb)
+    first_content_ms integer, upstream_ms integer, replay_of text, model_name text,
+    provider_name text, fallback boolean, cache text, decision jsonb, skipped jsonb, attempts jsonb, hooks jsonb)
 """
 
 
@@ -49,6 +51,11 @@ class _Row(msgspec.Struct, kw_only=True, gc=False):
     first_content_ms: int | None
     upstream_ms: int
     replay_of: str
+    model_name: str
+    provider_name: str
+    fallback: bool
+    cache: str
+    decision: Decision
     skipped: list[tuple[str, str]]
     attempts: list[AttemptNote]
     hooks: list[HookNote]
@@ -92,6 +99,11 @@ class RequestLog(BatchedRows[_Row]):
                 first_content_ms=trace.first_content_ms,
                 upstream_ms=int(trace.upstream_seconds * 1000),
                 replay_of=trace.replay_of,
+                model_name=(trace.target.model_name if trace.target else trace.requested_model)[:200],
+                provider_name=trace.target.provider_name if trace.target else "",
+                fallback=trace.deployments_asked > 1,
+                cache=trace.cache,
+                decision=trace.ranking.decision(at_most=SKIPPED_KEPT) if trace.ranking else Decision(),
                 skipped=trace.skipped[:SKIPPED_KEPT],
                 attempts=trace.notes,
                 hooks=trace.hooks,

@@ -75,7 +75,7 @@ def _told(tenant_id: int, request_id: str, *, record: RequestRecord | None) -> R
     attempts = {row.pk: row for row in reversed(made[:MOST_ATTEMPTS])}
     notes = {UUID(note["attempt"]): note for note in record.attempts} if record is not None else {}
     ids = list(dict.fromkeys([*notes, *attempts]))
-    charges = {row.pk: row for row in UsageRecord.objects.filter(pk__in=ids).select_related("price")}
+    charges = {row.pk: row for row in UsageRecord.objects.filter(pk__in=ids).select_related("price", "project")}
     adjusted = _adjusted(ids)
     told = [
         AttemptStory(

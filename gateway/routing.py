@@ -6,7 +6,7 @@ from typing import NoReturn, Protocol
 
 from billing.counting import count_tokens
 from billing.pricing import PriceList
-from gateway.context import Call, Trace
+from gateway.context import Call, Ranking, Trace
 from gateway.errors import (
     CapabilityNotSupportedError,
     ModelNotApprovedError,
@@ -43,7 +43,8 @@ def candidates(directory: Registry, call: Call, *, health: Health, trace: Trace)
     Whatever was left out, and why, is in the trace.
     """
     catalogue = directory.catalogue
-    name = requested_name(catalogue, call)
+    trace.ranking = ranking = Ranking(call)
+    ranking.name = name = requested_name(catalogue, call)
     group = catalogue.groups.get(name)
     if group is not None:
         models = [catalogue.models[member] for member in group.members if member in catalogue.models]
@@ -52,13 +53,24 @@ def candidates(directory: Registry, call: Call, *, health: Health, trace: Trace)
     else:
         raise ModelNotFoundError(f"There is no model or group called {name!r}.", param="model")
     _check_approval(name, call, model=None if group else models[0])
-    models = _able(name, call, models=models, trace=trace)
-    _check_protocols(name, call, models=models)
+    ranking.strategy = group.strategy if group is not None else ""
+    ranking.targets = targets = rank(ranking, models, view=View(call, trace, health, directory.prices))
+    return targets
+
+
+def rank(ranking: Ranking, models: list[ModelEntry], *, view: View) -> list[Target]:
+    """The deployments of some models that can do a call and may be asked, best first. Raises as `candidates` does.
+
+    Who may call what, and what the registry holds, is settled before: routings that are only tried out come here too.
+    """
+    call, trace, health = view.call, view.trace, view.health
+    models = _able(ranking.name, call, models=models, trace=trace)
+    _check_protocols(ranking.name, call, models=models)
     members = [_open(model, call, health=health, trace=trace) for model in models]
     if not any(members):
-        _refuse(name, models, health=health, trace=trace)
-    order = STRATEGIES[group.strategy] if group is not None else by_priority
-    return order(members, View(call, trace, health, directory.prices))
+        _refuse(ranking.name, models, health=health, trace=trace)
+    order = STRATEGIES[ranking.strategy] if ranking.strategy else by_priority
+    return order(members, view)
 
 
 def _able(name: str, call: Call, *, models: list[ModelEntry], trace: Trace) -> list[ModelEntry]:

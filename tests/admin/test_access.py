@@ -44,7 +44,7 @@ class Page:
 
     @property
     def is_action(self) -> bool:
-        return self.kind not in LOOKING | {"add", "delete", "password", "preview"}
+        return self.kind not in LOOKING | {"add", "delete", "password", "preview", "against"}
 
     def opens_for(self, role: str) -> bool:
         """Whether a GET answers 200."""
@@ -56,7 +56,7 @@ class Page:
     def _is_changed_by(self, role: str) -> bool:
         if self.kind in {"adjust", "reveal"}:
             return role == Role.OWNER
-        if role == Role.VIEWER or (self.model in RECORDS and self.kind not in ("replay", "remove")):
+        if role == Role.VIEWER or (self.model in RECORDS and self.kind not in ("replay", "remove", "against")):
             return False
         if self.model == "statement":
             return STATEMENT_ACTIONS.get(self.kind) in (Role.OPERATOR, role)

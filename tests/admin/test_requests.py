@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,8 +16,11 @@ from django.utils import timezone
 
 from billing.adjustments import adjust_charge
 from billing.models import Attempt
+from gateway import request_lists
 from gateway.models import RequestRecord
+from gateway.request_explained import candidates_of
 from providers.models import Deployment
+from tenants.audit import SYSTEM, Subject, record
 from tenants.models import ApiKey, Operator
 from tests.admin.seeding import add_request, add_usage, attempt_id_at
 from tests.factories import make_key, make_model, make_provider, make_tenant, unique
@@ -80,7 +85,10 @@ def test_filters(viewer: Client, key: ApiKey, deployment: Deployment) -> None:
         assert set(listed(viewer, end=end)) == {request_id, *more}, end
     assert listed(viewer, error_code="budget_exceeded") == [made["refused"]]
     assert listed(viewer, tenant__id__exact=key.tenant.pk, end="answered") == [made["answered"]]
-    assert old not in listed(viewer) and listed(viewer, q=old) == [old]
+    assert old not in listed(viewer)
+    found = viewer.get(REQUESTS, {"q": f" {old} "})
+    assert found.status_code == 302, "an exact id of one request is its page, whenever it was"
+    assert old in viewer.get(found["Location"]).content.decode()
     assert listed(viewer, q="nobody's") == [] and len(listed(viewer, end="nonsense")) == 8
 
 
@@ -97,12 +105,19 @@ def test_pages_follow_one_another(viewer: Client, key: ApiKey) -> None:
         ({}, "request_by_time"),
         ({"end": "failed"}, "request_failed_by_time"),
         ({"error_code": "x"}, "request_failed_by"),
+        ({"model_name": "gone"}, "request_by_model"),
+        ({"provider_name": "vendor"}, "request_by_provider"),
+        ({"way": "fallback"}, "request_fallback_by_time"),
+        ({"way": "cached"}, "request_cached_by_time"),
+        ({"way": "nobody"}, "request_by_provider"),
+        ({"api_key__id__exact": 1}, "request_by_key"),
+        ({"tenant__id__exact": 1, "end": "failed"}, "request_failed_by_tenant"),
     ],
 )
 def test_a_list_comes_from_an_index(owner: Client, key: ApiKey, query: dict[str, Any], index: str) -> None:
     with CaptureQueriesContext(connection) as queries:
         listed(owner, **query)
-    (asked,) = [one["sql"] for one in queries if 'FROM "gateway_requestrecord"' in one["sql"]]
+    asked = next(one["sql"] for one in queries if 'FROM "gateway_requestrecord"' in one["sql"])
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
         cursor.execute(f"EXPLAIN {asked}")
@@ -136,13 +151,13 @@ def test_an_adjusted_charge(viewer: Client, key: ApiKey, deployment: Deployment)
     charge = add_usage(key, deployment)
     adjust_charge(charge, 5, reason="too little", by=Operator.objects.create(username=unique("owner")))
     page = page_of(viewer, add_request(charge))
-    assert "0.000450005" in page and "0.000000005 of it adjusted" in page
+    assert "0.000450005" in page and "0.000000005 of it adjusted" in page and "USD 0.000450005 known" in page
 
 
 def test_a_refusal_and_a_replay(viewer: Client, key: ApiKey) -> None:
     page = page_of(viewer, refused(key))
     assert "refused: 404 model_not_found" in page
-    for words in ("No provider was asked.", "Nothing was charged.", "every candidate could have been asked"):
+    for words in ("No provider was asked.", "Nothing was charged.", "ended before routing had a candidate"):
         assert words in page
     page = page_of(viewer, refused(key, replay_of="req_first", status=200, error_code=""))
     assert f'href="{REQUESTS}?q=req_first"' in page
@@ -158,3 +173,84 @@ def test_an_attempt_whose_ledger_row_is_yet_to_come(viewer: Client, key: ApiKey)
 def test_an_empty_list_says_what_to_do(viewer: Client) -> None:
     page = viewer.get(REQUESTS).content.decode()
     assert "No requests in this time" in page and "half a second after its answer" in page
+
+
+def test_three_kinds_of_none(viewer: Client, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = timezone.now() - dt.timedelta(days=9)
+    refused(key, created_at=day)
+    page = viewer.get(REQUESTS).content.decode()
+    assert "No requests in this time" in page
+    assert f"?created_at_from={day:%Y-%m-%d}&amp;created_at_to={day:%Y-%m-%d}" in page, "where there are some"
+
+    refused(key, model_name="gone", provider_name="")
+    page = viewer.get(REQUESTS, {"model_name": "gone", "end": "failed"}).content.decode()
+    assert "Nothing matches" in page and "without end: failed" in page
+    assert 'href="?model_name=gone"' in page and 'href="?end=failed"' in page, "each filter can be taken away"
+
+    monkeypatch.setattr(request_lists, "LIST_TIMEOUT_MS", 50)
+    monkeypatch.setattr(request_lists, "_price", lambda rows: connection.cursor().execute("SELECT pg_sleep(5)"))
+    answer = viewer.get(REQUESTS)
+    assert answer.status_code == 200 and "The list took too long" in answer.content.decode()
+
+
+def test_a_filter_by_model_does_not_hide_what_failed(viewer: Client, key: ApiKey) -> None:
+    failed = refused(key, model_name="gone", status=503, error_code="provider_unavailable").request_id
+    fine = refused(key, model_name="gone", provider_name="vendor", status=200, error_code="").request_id
+    other = refused(key, model_name="elsewhere").request_id
+    assert set(listed(viewer, model_name="gone")) == {failed, fine}
+    assert listed(viewer, model_name="gone", way="nobody") == [failed]
+    assert set(listed(viewer, api_key__id__exact=key.pk)) == {failed, fine, other}
+    assert listed(viewer, provider_name="vendor", end="answered") == [fine]
+
+
+def test_the_list_tells_what_is_known_of_costs(viewer: Client, key: ApiKey, deployment: Deployment) -> None:
+    for number, fields in enumerate(({}, {"usage_source": "local_count"}, {"price": None, "cost_nano_usd": 0})):
+        add_request(add_usage(key, deployment, request_id=f"req-{number}", **fields))
+    rows = {row.request_id: row.cost.as_text() for row in viewer.get(REQUESTS).context["cl"].result_list}
+    assert rows == {"req-0": "0.00045 known", "req-1": "0.00045 estimated", "req-2": "1 unknown"}
+    page = viewer.get(REQUESTS).content.decode()
+    assert "1 unknown" in page, "what nobody knows is not nothing"
+
+
+def test_every_candidate_has_a_verdict_and_the_price_adds_up(
+    viewer: Client, key: ApiKey, deployment: Deployment
+) -> None:
+    charge = add_usage(key, deployment)
+    note = {"model": "m", "provider": "p", "started_ms": 1, "elapsed_ms": 2, "message": ""}
+    first = {**note, "attempt": str(attempt_id_at(charge.created_at)), "deployment": 7, "outcome": "timeout"}
+    second = {**note, "attempt": str(charge.pk), "deployment": 8, "outcome": "answered"}
+    decision = {
+        "name": "fast", "strategy": "priority", "needs": ["chat"], "input_bytes": 90,
+        "order": [[7, "slow", "a"], [8, "chatty", "vendor"], [9, "spare", "b"], [10, "open", "c"]],
+    }  # fmt: skip
+    request = add_request(
+        charge, decision=decision, attempts=[first, second],
+        skipped=[["retired-one", "the model is retired"], ["open at c", "circuit open for 3.1 s"]],
+    )  # fmt: skip
+    verdicts = {one.name: (one.verdict, one.words) for one in candidates_of(request)}
+    assert verdicts == {
+        "slow at a": ("tried", "timeout"),
+        "chatty at vendor": ("chosen", "answered"),
+        "spare at b": ("spared", "one before it answered"),
+        "open at c": ("rejected", "circuit open for 3.1 s"),
+        "retired-one": ("rejected", "the model is retired"),
+    }
+    page = page_of(viewer, request)
+    assert "strategy of fast: priority" in page and "input: 90 bytes" in page
+    assert "after 2 attempts" in page and "On no statement yet" in page
+    table = page.split('data-charged="')[1]
+    lines = [
+        Decimal(figure) for figure in re.findall(r'= <span class="figure">([\d.-]+)</span>', table.split("</table>")[0])
+    ]
+    assert sum(lines) == Decimal(table.split('"')[0]) == Decimal("0.00045")
+
+
+def test_what_belongs_to_a_request_is_linked(viewer: Client, key: ApiKey, deployment: Deployment) -> None:
+    charge = add_usage(key, deployment)
+    request = add_request(charge, created_at=timezone.now())
+    subject = Subject(type="request", id=request.request_id, tenant_id=key.tenant_id)
+    record("request.completed", by=SYSTEM, about=subject, details={"status": 200})
+    connection.check_constraints()
+    page = page_of(viewer, request)
+    assert "request.completed" in page and "status 200" in page
+    assert "None was kept while it ran." in page and "No hook was asked." in page

@@ -121,6 +121,12 @@ def test_what_was_skipped_and_what_failed(
     assert first["outcome"] == first["failure"] and first["message"] and first["charge"] is None
     assert (second["model"], second["outcome"]) == ("serves", "answered")
     assert second["started_ms"] >= first["started_ms"]
+    row = row_of(answer.headers["x-request-id"])
+    assert (row.model_name, row.provider_name, row.fallback, row.cache) == ("serves", "fake", True, "")
+    assert (row.decision["name"], row.decision["strategy"]) == ("seeing", "priority")
+    assert [model for _, model, _ in row.decision["order"]] == ["breaks", "serves"]
+    assert row.decision["needs"] == ["chat", "vision"] and row.decision["input_bytes"] > 0
+    assert "data:" not in str(row.decision), "no text of a call"
 
 
 def test_refusals_are_on_the_log(
