@@ -13,6 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
 control_plane = get_asgi_application()
 
 from gateway.data_plane_urls import PREFIXES  # noqa: E402 -- Django must be set up first
+from gateway.desk.inside import CALLERS, DATA_PLANE  # noqa: E402
 from gateway.desk.live import PREFIX as ADMIN  # noqa: E402
 from gateway.desk.live import live_application  # noqa: E402
 from gateway.door import Door  # noqa: E402
@@ -49,6 +50,10 @@ class Application:
             if not self._gateway.started:
                 await self._gateway.start()
             await self._realtime(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(CALLERS):
+            if not self._gateway.started:
+                await self._gateway.start()
+            await control_plane({**scope, DATA_PLANE: self._data_plane}, receive, send)  # type: ignore[arg-type]
         else:
             await control_plane(scope, receive, send)  # type: ignore[arg-type]
 

@@ -77,11 +77,18 @@ SIDEBAR = (
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar's groups, as django-unfold wants them. No query: it is drawn on every page."""
-    home = {"items": [{"title": "Home", "icon": "home", "link": reverse("admin:index")}]}
+    home = {"title": "Home", "icon": "home", "link": reverse("admin:index")}
     if is_member(request.user):
         pages = [item for _, items in SIDEBAR for item in items if not MEMBER_PAGES.keys().isdisjoint(_names(item[2]))]
         links = [{"title": name, "icon": icon, "link": page_link(page)} for name, icon, page in pages]
-        return [{"items": [*home["items"], *links]}]
+        return [{"items": [home, *links]}]
+    first = {
+        "items": [
+            home,
+            {"title": "Playground", "icon": "science", "link": reverse("playground")},
+            {"title": "Provider health", "icon": "monitor_heart", "link": reverse("provider_board")},
+        ]
+    }
     groups = [
         {
             "title": title,
@@ -90,7 +97,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         }
         for title, items in SIDEBAR
     ]
-    return [home, *groups]
+    return [first, *groups]
 
 
 def _names(page: str) -> tuple[str, str]:

@@ -114,12 +114,18 @@ def _open(model: ModelEntry, call: Call, *, health: Health, trace: Trace) -> tup
     found = []
     for deployment in model.deployments:
         target = deployment.target
-        objection = _beyond(call, target) or health.objection(target)
+        objection = _beyond(call, target) or _drained(deployment, trace) or health.objection(target)
         if objection is None:
             found.append(deployment)
         else:
             trace.skipped.append((f"{target.model_name} at {target.provider_name}", objection))
     return tuple(found)
+
+
+def _drained(deployment: WeightedTarget, trace: Trace) -> str:
+    """Whether an operator keeps new calls from it, in words; empty for no."""
+    until = deployment.drained_until
+    return "drained by an operator" if until is not None and trace.started_at < until else ""
 
 
 def _beyond(call: Call, target: Target) -> str:

@@ -15,8 +15,9 @@ from django.http import HttpResponse
 from rest_framework.views import APIView
 
 from gateway import idempotency
-from gateway.authentication import authenticate
+from gateway.authentication import KEY_DIGEST, authenticate, authenticate_inside
 from gateway.body_stream import ClientLeft
+from gateway.context import Caller
 from gateway.errors import (
     GatewayError,
     InternalError,
@@ -55,7 +56,7 @@ class DataPlaneView(APIView):
                 f"{request.method} is not possible here; use {', '.join(self.allowed_methods)}."
             )
         if self.scope is not None:
-            request.trace.caller = await authenticate(request.gateway, request.META, scope=self.scope)
+            request.trace.caller = await _caller_of(request, self.scope)
             _claim_request_id(request)
         if request.form_stream is not None:
             return await self._with_form(request, handler, *args, **kwargs)
@@ -103,6 +104,14 @@ class DataPlaneView(APIView):
     def http_method_not_allowed(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Not reached: `dispatch` refuses other methods with the API's own error."""
         raise MethodNotAllowedError(f"{request.method} is not possible here.")
+
+
+async def _caller_of(request: DataPlaneRequest, scope: Scope) -> Caller:
+    """By the key it carries, or by the one that this process itself names."""
+    digest = request.scope.get(KEY_DIGEST)
+    if digest is not None:
+        return await authenticate_inside(request.gateway, digest, scope=scope)
+    return await authenticate(request.gateway, request.META, scope=scope)
 
 
 def _claim_request_id(request: DataPlaneRequest) -> None:

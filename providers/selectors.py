@@ -31,6 +31,8 @@ from providers.types import OnDisconnect, Target, TimeoutOverrides
 
 logger = logging.getLogger(__name__)
 
+FOR_EVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+
 TIMEOUTS = ("connect", "first_token", "idle", "total")
 
 SERVING = frozenset({Lifecycle.APPROVED.value, Lifecycle.DEPRECATED.value})
@@ -53,6 +55,8 @@ class WeightedTarget:
     target: Target
     priority: int
     weight: int
+    drained_until: dt.datetime | None = None
+    """Until when an operator keeps new calls from it; None: they may come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +116,9 @@ def load_catalogue() -> Catalogue:
     for row in rows.order_by("model_id", "priority", "pk"):
         found, secret = _secret_of(row, secrets)
         if found:
-            deployments[row.model_id].append(WeightedTarget(_target(row, secret), row.priority, row.weight))
+            deployments[row.model_id].append(
+                WeightedTarget(_target(row, secret), row.priority, row.weight, _drained_until(row))
+            )
     models = {
         model.name: ModelEntry(
             id=model.pk,
@@ -182,6 +188,12 @@ def _target(deployment: Deployment, secret: _Secret | None) -> Target:
         reasons=Capability.REASONING in deployment.model.capabilities,
         timeouts=TimeoutOverrides(**{name: _timeout(deployment, name) for name in TIMEOUTS}),
     )
+
+
+def _drained_until(deployment: Deployment) -> dt.datetime | None:
+    if deployment.drained_at is None:
+        return None
+    return deployment.drained_until or FOR_EVER
 
 
 def _timeout(deployment: Deployment, name: str) -> int | None:

@@ -131,6 +131,13 @@ elseif what == 'refuse' then -- credential id, version
 elseif what == 'allow' then -- credential id
   redis.call('HDEL', key, 'k:' .. ARGV[2])
 
+elseif what == 'force' then -- id, for how many milliseconds: open by an operator's word, whatever it did
+  local b = load(ARGV[2])
+  turn(b, OPEN)
+  b.level, b.till = 0, now + tonumber(ARGV[3])
+  save(b)
+  tell(row(b))
+
 elseif what == 'trust' then -- ids of deployments whose breaker is closed and whose cooldown ends, whatever they did
   for i = 2, #ARGV do
     local b = load(ARGV[i])

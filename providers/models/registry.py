@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -193,6 +195,11 @@ class Deployment(Timeouts):
     priority = models.PositiveSmallIntegerField(default=1, help_text="Lower is tried first.")
     weight = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
     enabled = models.BooleanField(default=True)
+    drained_at = models.DateTimeField(
+        null=True, editable=False, help_text="Since when it gets no new calls; those under way go on."
+    )
+    drained_until = models.DateTimeField(null=True, editable=False, help_text="Empty: until it is resumed.")
+    drain_reason = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
 
     class Meta:
         ordering = ["model__name", "priority", "pk"]
@@ -206,6 +213,10 @@ class Deployment(Timeouts):
 
     def __str__(self) -> str:
         return f"{self.model.name} at {self.provider.name}"
+
+    def is_drained(self, moment: dt.datetime) -> bool:
+        """Whether an operator keeps new calls from it at a moment."""
+        return self.drained_at is not None and (self.drained_until is None or moment < self.drained_until)
 
     def clean(self) -> None:
         if self.credential is not None and self.credential.provider_id != self.provider_id:

@@ -22,7 +22,12 @@ ADDED_BY_FORM = [model for model in SHOWN if model._meta.model_name not in NOT_A
 
 def pages(seeded: Seeded) -> dict[str, str]:
     """A name and the URL of each page."""
-    found = {"home": reverse("admin:index"), "usage explorer": reverse("admin:desk_usage")}
+    found = {
+        "home": reverse("admin:index"),
+        "usage explorer": reverse("admin:desk_usage"),
+        "provider board": reverse("provider_board"),
+        "playground": reverse("playground"),
+    }
     for model in SHOWN:
         label = f"{model._meta.app_label}_{model._meta.model_name}"
         row = seeded.page_object(model)
