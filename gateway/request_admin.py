@@ -48,7 +48,7 @@ class RequestAdmin(LedgerAdmin):
     """Every call, refused ones too, with what was considered, skipped and tried."""
 
     keyset = ("created_at", "id")
-    list_display = ("time_column", "tenant_column", "model_column", "show_end", "tried", "latency", "cost_column")
+    list_display = ("time_column", "tenant_column", "model_column", "show_end", "latency", "cost_column")
     change_form_template = "admin/desk/request.html"
     list_select_related = ("tenant", "api_key")
     list_filter = (
@@ -92,7 +92,8 @@ class RequestAdmin(LedgerAdmin):
     @display(description="Asked for, last asked")
     def model_column(self, row: RequestRecord) -> SafeString:
         last = row.attempts[-1] if row.attempts else None
-        return two_lines(row.requested_model or "-", f"{last['model']} at {last['provider']}" if last else "nobody")
+        remarks = [f"{last['model']} at {last['provider']}" if last else "nobody", *_remarks(row)]
+        return two_lines(row.requested_model or "-", ", ".join(remarks))
 
     @display(
         description="End",
@@ -101,17 +102,9 @@ class RequestAdmin(LedgerAdmin):
     def show_end(self, row: RequestRecord) -> tuple[str, str]:
         return end_of(row), f"{row.status} {row.error_code.replace('_', ' ')}".strip()
 
-    @display(description="Tried, skipped")
-    def tried(self, row: RequestRecord) -> SafeString:
-        if row.replay_of:
-            return two_lines("replay", "of an earlier answer")
-        if row.cache == "hit":
-            return two_lines("cached", "nobody was asked")
-        return number(two_lines(len(row.attempts), _remarks(row)))
-
     @display(description="Latency, ms")
     def latency(self, row: RequestRecord) -> SafeString:
-        first = "" if row.first_content_ms is None else f"first content {row.first_content_ms:,}"
+        first = "" if row.first_content_ms is None else f"first {row.first_content_ms:,}"
         return number(two_lines(f"{row.latency_ms:,}", first))
 
     @display(description="End")
@@ -218,12 +211,18 @@ class RequestAdmin(LedgerAdmin):
         return (queryset.filter(request_id=search_term.strip()) if search_term else queryset), False
 
 
-def _remarks(row: RequestRecord) -> str:
-    """What went another way than the first."""
-    remarks = ["fallback"] if row.fallback else []
+def _remarks(row: RequestRecord) -> list[str]:
+    """What went another way than usual."""
+    remarks = ["replay of an earlier answer"] if row.replay_of else []
+    if row.cache == "hit":
+        remarks.append("cached")
+    if len(row.attempts) > 1:
+        remarks.append(f"{len(row.attempts)} attempts")
+    if row.fallback:
+        remarks.append("fallback")
     if row.skipped:
         remarks.append(f"{len(row.skipped)} skipped")
-    return ", ".join(remarks)
+    return remarks
 
 
 def _story(row: RequestRecord) -> RequestStory:

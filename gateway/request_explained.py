@@ -177,14 +177,16 @@ def price_lines(charge: UsageRecord) -> SafeString:
     explained = explain(version, charge.units)
     lines = format_html_join(
         "",
-        '<tr><th scope="row">{}</th><td>{}</td><td>at {} per million</td><td>= {}</td></tr>',
-        ((line.unit, number(f"{line.amount:,}"), line.rate, number(line.usd)) for line in explained),
+        '<tr><th scope="row">{}</th><td>{}</td><td>at {} per million</td><td>{}</td></tr>',
+        ((line.unit, number(f"{line.amount:,}"), line.rate, number(f"= {line.usd}")) for line in explained),
     )
     exact = sum((Decimal(line.usd) for line in explained), Decimal(0))
     rounding = Decimal(usd(charge.cost_nano_usd)) - exact
     total = (("rounded to a nano-USD", plain(rounding)),) if rounding else ()
     last = format_html_join(
-        "", '<tr><th scope="row">{}</th><td></td><td></td><td>= {}</td></tr>', ((a, number(b)) for a, b in total)
+        "",
+        '<tr><th scope="row">{}</th><td></td><td></td><td>{}</td></tr>',
+        ((words, number(f"= {amount}")) for words, amount in total),
     )
     words = f"{tier_words(version, charge.units)}, price of {version.valid_from:%Y-%m-%d %H:%M} UTC"
     url = reverse("admin:billing_price_change", args=[charge.price.pk])

@@ -57,11 +57,11 @@ class WayFilter(ChosenFilter):
 class LastModelFilter(ModelNameFilter):
     """A refused request counts as its model's, so that no filter by model hides what went wrong."""
 
-    title = "model, asked last or for"
+    title = "model"
 
 
 class LastProviderFilter(ProviderNameFilter):
-    title = "provider, asked last"
+    title = "provider asked last"
 
 
 class ErrorCodeFilter(DropdownFilter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import reverse
 
+BOARD = "provider_board"
 _HINTS = {
     "model_not_approved": ("Approve it for this tenant, or choose another.", "providers_tenantapproval_changelist"),
     "model_not_found": ("Choose one from the list, or add it to the registry.", "providers_model_changelist"),
@@ -16,9 +17,9 @@ _HINTS = {
     "tenant_suspended": ("Resume the tenant on its page.", "tenants_tenant_changelist"),
     "request_blocked": ("A hook of this tenant's blocked it.", "gateway_hookbinding_changelist"),
     "response_blocked": ("A hook of this tenant's blocked the answer.", "gateway_hookbinding_changelist"),
-    "provider_error": ("The provider broke or refused: see how it is doing.", "providers_provider_changelist"),
-    "provider_timeout": ("The provider was too slow: see how it is doing.", "providers_provider_changelist"),
-    "provider_unavailable": ("Nobody could be asked: see breakers and deployments.", "providers_provider_changelist"),
+    "provider_error": ("The provider broke or refused: see how it is doing.", BOARD),
+    "provider_timeout": ("The provider was too slow: see how it is doing.", BOARD),
+    "provider_unavailable": ("Nobody could be asked: see breakers and deployments.", BOARD),
     "response_validation_failed": ("Ease the schema, or try another model.", "gateway_schematype_changelist"),
     "validation_error": ("Change the field it names.", ""),
     "unsupported_media": ("Send PNG, JPEG, WebP or GIF.", ""),
@@ -30,7 +31,10 @@ _HINTS = {
 
 def hints() -> dict[str, dict[str, str]]:
     """By error code: `words`, and `url` where there is a page for it."""
-    return {
-        code: {"words": words, "url": reverse(f"admin:{page}") if page else ""}
-        for code, (words, page) in _HINTS.items()
-    }
+    return {code: {"words": words, "url": _url(page)} for code, (words, page) in _HINTS.items()}
+
+
+def _url(page: str) -> str:
+    if not page:
+        return ""
+    return reverse(page if page == BOARD else f"admin:{page}")

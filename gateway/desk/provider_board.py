@@ -206,17 +206,17 @@ def consequences(deployment: Deployment, action: str, *, state: State) -> list[s
     of_model = sum(one.recent.calls for one in all_states if one.row.model_id == deployment.model_id)
     tenants = TenantApproval.objects.filter(model_id=deployment.model_id, state="approved").count()
     said = [
-        f"{own.in_flight} calls are under way there now; they go on to their end.",
-        f"It was asked {own.recent.calls} of the {of_model} times that {deployment.model.name} was, as far as the "
-        f"newest {NEWEST} requests of each provider tell.",
+        f"Calls under way there now: {own.in_flight}. They go on to their end.",
+        f"Of {deployment.model.name}'s {of_model} calls in the newest {NEWEST} requests of each provider, "
+        f"{own.recent.calls} went there.",
     ]
     if action in ("drain", "open"):
         names = ", ".join(str(one.row) for one in others)
         said.append(
-            f"{len(others)} others take its calls: {names}."
+            f"Deployments that take its calls: {len(others)} ({names})."
             if others
             else f"Nobody else serves {deployment.model.name}: calls for it are refused with 503, or go on to the next "
-            f"member of their group. {tenants} tenants have it approved."
+            f"member of their group. Tenants that have it approved: {tenants}."
         )
     if action == "trust":
         said.append(f"It is {own.words} now; it gets calls at once, and its breaker opens again by what they do.")

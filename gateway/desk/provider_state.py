@@ -179,4 +179,4 @@ def _state_of(deployment: Deployment, board: Board, *, now: dt.datetime) -> dict
     words = standing.as_text()
     if standing.breaker != "closed":
         return {"state": standing.breaker, "words": words}
-    return {"state": "cooling" if standing.cooldown_seconds else "asked", "words": words}
+    return {"state": "cooling" if standing.cooldown_seconds else "asked", "words": f"breaker {words}"}

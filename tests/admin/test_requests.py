@@ -240,7 +240,7 @@ def test_every_candidate_has_a_verdict_and_the_price_adds_up(
     assert "after 2 attempts" in page and "On no statement yet" in page
     table = page.split('data-charged="')[1]
     lines = [
-        Decimal(figure) for figure in re.findall(r'= <span class="figure">([\d.-]+)</span>', table.split("</table>")[0])
+        Decimal(figure) for figure in re.findall(r'<span class="figure">= ([\d.-]+)</span>', table.split("</table>")[0])
     ]
     assert sum(lines) == Decimal(table.split('"')[0]) == Decimal("0.00045")
 

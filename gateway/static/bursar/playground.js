@@ -46,9 +46,9 @@
     return typeof value === "string" && value.startsWith("data:") ? `${value.slice(0, 40)}…` : value;
   }
 
-  function showCode() {
-    let asked;
-    try { asked = body(); } catch { return; }
+  function showCode(sent) {
+    let asked = sent?.model ? sent : undefined;
+    try { asked ??= body(); } catch { return; }
     const short = JSON.parse(JSON.stringify(asked, (name, value) => shortened(value)));
     at("code").textContent = playgroundCode[language](told.base_url, told.paths[kind()], short);
   }
@@ -259,6 +259,7 @@
       const said = { role: "assistant", content: state.answer || null };
       if (!state.calls.length) messages.push(asked.messages.at(-1), said);
     }
+    showCode(asked);
     await showStory(tenant, state.head.headers["x-request-id"]);
   }
 
