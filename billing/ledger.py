@@ -143,6 +143,10 @@ class Ledger:
                 self._recorder.sync()
         return self._void.add(void)
 
+    def let_go(self, attempt_id: str) -> None:
+        """Somebody else ends this attempt, whose row names no process any more."""
+        self._forget(attempt_id)
+
     @property
     def pending(self) -> int:
         """How many charges and voids wait to be written."""

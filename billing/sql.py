@@ -40,4 +40,8 @@ REPLAY = "SELECT ledger_reserve(%s::jsonb, %s::uuid)"
 SWEEP_SETTLE = "SELECT ledger_settle(%s::jsonb, sweeping => true)"
 SWEEP_VOID = "SELECT ledger_void(%s::jsonb, sweeping => true)"
 
+POST_SETTLE = "SELECT ledger_settle(%s::jsonb)"
+POST_VOID = "SELECT ledger_void(%s::jsonb)"
+"""For whoever ends an attempt in a transaction of its own."""
+
 ADJUST = "SELECT ledger_adjust(%s::jsonb)"

@@ -25,6 +25,7 @@ from gateway.caching.admin import CacheRuleAdmin
 from gateway.desk.model_lifecycle import ModelDeskAdmin
 from gateway.desk.tenants import TenantDeskAdmin
 from gateway.hooks.admin import HookBindingAdmin
+from gateway.jobs.admin import JobAdmin
 from gateway.media.admin import MediaObjectAdmin, TenantStorageAdmin
 from gateway.realtime.admin import RealtimeSessionAdmin
 from gateway.request_admin import RequestAdmin
@@ -33,8 +34,8 @@ from gateway.schemas.admin import SchemaTypeAdmin
 from tenants.operator_admin import OperatorModelAdmin, utc
 
 __all__ = [
-    "AuditChainAdmin", "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "MediaObjectAdmin",
-    "ModelDeskAdmin", "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
+    "AuditChainAdmin", "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "JobAdmin",
+    "MediaObjectAdmin", "ModelDeskAdmin", "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
     "TenantStorageAdmin",
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from billing.entries import Void, new_attempt_id
+from billing.entries import Settlement, Void, new_attempt_id
 from billing.errors import BudgetExceededError, LedgerUnavailableError
 from billing.fault_points import fault_point
 from billing.flight_recorder import Dispatch
@@ -29,8 +29,9 @@ from gateway.schemas.emulation import told
 from gateway.stream_clock import StreamClock
 from gateway.streaming import StreamReply, WholeReply
 from gateway.timeouts import deadlines_for
+from providers.asynchronous import AsynchronousAdapter
 from providers.errors import DeadlineError, Failure, ProviderError
-from providers.registry import adapter_for
+from providers.registry import adapter_for, asynchronous_adapter
 from providers.transport import UpstreamResponse, read_all
 from providers.types import Answer, Chunk, Continuation, OnDisconnect, UpstreamRequest, Usage, WireRequest
 
@@ -130,7 +131,10 @@ class Attempt:
     async def complete(self) -> WholeReply:
         """Ask and wait for the whole answer. Raises `ProviderError`."""
         asked = time.perf_counter()
+        submits = asynchronous_adapter(self._target.kind, self._call.operation)
         try:
+            if submits is not None:
+                return await self._hand_over(submits)
             if self._gateway.embedding_batches.takes(self._call, self._target):
                 answer = await self._answer_with_others()
             else:
@@ -156,6 +160,26 @@ class Attempt:
             response.close()
         fault_point("before_final_usage")
         return self._adapter.parse_response(self._call.wire, body)
+
+    async def _hand_over(self, submits: AsynchronousAdapter) -> WholeReply:
+        """Give a job to a provider that works on it by itself. From then on its attempt is the job's to end."""
+        run = self._trace.job
+        assert run is not None, "what a provider works on by itself is always a job"
+        request = submits.submit(limited(self._call, self._target, granted=self._granted), self._target)
+        self._dispatching(request)
+        response = await exchange(self._gateway.transport, request, target=self._target, deadlines=self._deadlines)
+        try:
+            upstream_id = submits.read_submission(await read_all(response))
+        finally:
+            response.close()
+        usage = Usage(units=dict(self._call.media.held), input_tokens=0, output_tokens=0)
+        self._tell("submitted")
+        charge = self._settlement(Ending.COMPLETED, usage=usage)
+        await run.taken_up(upstream_id, target=self._target, settlement=charge)
+        self._ended = True
+        self._ticket.succeeded()
+        self._gateway.ledger.let_go(self._id)
+        return WholeReply(b"{}")
 
     async def _answer_with_others(self) -> Answer:
         """The answer as part of one that others have asked for too."""
@@ -329,24 +353,26 @@ class Attempt:
         else:
             self._ticket.says_nothing()
         fault_point("before_settle")
-        self._gateway.ledger.settle(
-            metering.settlement(
-                self._id,
-                self._call,
-                trace=self._trace,
-                target=self._target,
-                price=self._price,
-                outcome=metering.Outcome(
-                    self._started_at,
-                    ending,
-                    usage=self._usage,
-                    usage_is_final=self.usage_is_final,
-                    output_bytes=self._output_bytes,
-                    granted=self._granted,
-                    share_nano_usd=self._share_nano_usd,
-                    counted=self._counted,
-                ),
-            )
+        self._gateway.ledger.settle(self._settlement(ending, usage=self._usage))
+
+    def _settlement(self, ending: Ending, *, usage: Usage | None) -> Settlement:
+        """The charge, by what is known now."""
+        return metering.settlement(
+            self._id,
+            self._call,
+            trace=self._trace,
+            target=self._target,
+            price=self._price,
+            outcome=metering.Outcome(
+                self._started_at,
+                ending,
+                usage=usage,
+                usage_is_final=self.usage_is_final,
+                output_bytes=self._output_bytes,
+                granted=self._granted,
+                share_nano_usd=self._share_nano_usd,
+                counted=self._counted,
+            ),
         )
 
     def failed(self, error: ProviderError) -> None:

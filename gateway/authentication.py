@@ -31,7 +31,7 @@ KEY_DIGEST = "bursar.key_digest"
 client sends there."""
 
 
-async def authenticate_inside(gateway: Gateway, digest: bytes, *, scope: Scope) -> Caller:
+async def authenticate_inside(gateway: Gateway, digest: bytes, *, scope: Scope | tuple[Scope, ...]) -> Caller:
     """Say for whom a call of this process's own is. Raises as `authenticate` does."""
     try:
         caller = await gateway.directory.caller(digest)
@@ -44,8 +44,9 @@ async def authenticate_inside(gateway: Gateway, digest: bytes, *, scope: Scope) 
     return caller
 
 
-async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scope) -> Caller:
-    """Say who is calling and that the key may. Raises the 401, 403 or 429 a client is told; 503 without a database."""
+async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scope | tuple[Scope, ...]) -> Caller:
+    """Say who is calling and that the key may; one of several scopes is enough. Raises the 401, 403 or 429 a client is
+    told; 503 without a database."""
     caller: Caller | None = None
     try:
         key = presented_key(meta)
@@ -62,7 +63,7 @@ async def authenticate(gateway: Gateway, meta: Mapping[str, Any], *, scope: Scop
     return caller
 
 
-def _check(gateway: Gateway, caller: Caller, *, meta: Mapping[str, Any], scope: Scope) -> None:
+def _check(gateway: Gateway, caller: Caller, *, meta: Mapping[str, Any], scope: Scope | tuple[Scope, ...]) -> None:
     """Whether a key that was found may do this, from there. Raises the 401 or 403 a client is told."""
     principal = caller.principal
     check_standing(caller)
@@ -82,10 +83,11 @@ def check_standing(caller: Caller) -> None:
         raise TenantSuspendedError(f"Tenant {principal.tenant_name!r} is suspended; its operator can resume it.")
 
 
-def check_scope(caller: Caller, scope: Scope) -> None:
-    """Whether a key may call what the scope names. Raises the 403 a client is told."""
-    if not caller.principal.may(scope):
-        raise PermissionDeniedError(f"This key has no {scope.value!r} scope.")
+def check_scope(caller: Caller, scope: Scope | tuple[Scope, ...]) -> None:
+    """Whether a key may call what the scope names, or one of several. Raises the 403 a client is told."""
+    scopes = scope if isinstance(scope, tuple) else (scope,)
+    if not any(map(caller.principal.may, scopes)):
+        raise PermissionDeniedError(f"This key has no {' or '.join(repr(one.value) for one in scopes)} scope.")
 
 
 async def _look_up(gateway: Gateway, key: str, *, meta: Mapping[str, Any]) -> Caller | None:

@@ -24,6 +24,8 @@ from tenants.selectors import Principal, RateLimitRule
 
 if TYPE_CHECKING:
     from gateway.audit.kept_texts import CallText
+    from gateway.jobs.running import JobRun
+    from gateway.jobs.wishes import Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,13 @@ class Trace:
     lease: Lease | None = None
     """What rate limits count for the request until it is over."""
     idempotent: bool = False
-    """Whether it holds an idempotency key, so that nobody else makes this call."""
+    """Whether it holds an idempotency key or is a job's, so that nobody else makes this call."""
+    deferral: Wish | None = None
+    """How the client wants its call to become a job; None: it waits for the answer."""
+    job: JobRun | None = None
+    """The job that this call is made for."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What a job's typed view tells of the request."""
     replay_of: str = ""
     """The id of the request whose answer is given again."""
     cache: str = ""

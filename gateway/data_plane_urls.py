@@ -10,6 +10,7 @@ from gateway.endpoints.chat_completions import ChatCompletionsView
 from gateway.endpoints.embeddings import EmbeddingsView
 from gateway.endpoints.files import FileContentView, FilesView, FileView
 from gateway.endpoints.images import ImageEditsView, ImageGenerationsView
+from gateway.endpoints.jobs import CancelJobView, JobEventsView, JobResultView, JobsView, JobView
 from gateway.endpoints.models import ModelListView, ModelView
 from gateway.endpoints.operations import HealthView, MetricsView, ReadyView, SessionsView
 from gateway.endpoints.realtime import ClientSecretsView, RealtimeSessionsView, RealtimeSessionView
@@ -17,6 +18,7 @@ from gateway.endpoints.requests import CancelRequestView, RequestView
 from gateway.endpoints.speech import SpeechView
 from gateway.endpoints.types import TypeListView, TypeView
 from gateway.endpoints.usage import UsageView
+from gateway.endpoints.videos import VideoContentView, VideosView, VideoView
 
 PREFIXES = ("/v1/", "/health", "/ready", "/sessions", "/metrics")
 """Paths that begin with one of these never reach the control plane."""
@@ -29,6 +31,14 @@ urlpatterns = [
     path("v1/audio/transcriptions", TranscriptionsView.as_view()),
     path("v1/audio/translations", TranslationsView.as_view()),
     path("v1/audio/speech", SpeechView.as_view()),
+    path("v1/videos", VideosView.as_view()),
+    path("v1/videos/<str:job_id>", VideoView.as_view()),
+    path("v1/videos/<str:job_id>/content", VideoContentView.as_view()),
+    path("v1/jobs", JobsView.as_view()),
+    path("v1/jobs/<str:job_id>", JobView.as_view()),
+    path("v1/jobs/<str:job_id>/result", JobResultView.as_view()),
+    path("v1/jobs/<str:job_id>/events", JobEventsView.as_view()),
+    path("v1/jobs/<str:job_id>/cancel", CancelJobView.as_view()),
     path("v1/files", FilesView.as_view()),
     path("v1/files/<str:file_id>", FileView.as_view()),
     path("v1/files/<str:file_id>/content", FileContentView.as_view()),

@@ -39,7 +39,7 @@ from gateway.hooks.selectors import HookShelf
 from gateway.schemas.catalogue import TypeCatalogue
 from gateway.schemas.selectors import load_types
 from providers.selectors import Catalogue, approved_names, load_catalogue
-from tenants.selectors import config_revisions, find_principal, rate_limit_rules
+from tenants.selectors import config_revisions, digest_of_key, find_principal, rate_limit_rules
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,11 @@ class Directory:
             self._asking[digest] = asking
             asking.add_done_callback(lambda _: self._asking.pop(digest, None))
         return await asyncio.shield(asking)
+
+    async def caller_of_key(self, key_id: int) -> Caller | None:
+        """Whose a key is, by its number; None where it is revoked or gone. Raises as `caller` does."""
+        digest = await self.query(digest_of_key, key_id)
+        return await self.caller(digest) if digest is not None else None
 
     async def query(self, question: Callable[..., Result], *arguments: object) -> Result:
         """Run a question of the ORM in a thread of the directory's own, over a connection that stays open."""

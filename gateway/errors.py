@@ -100,6 +100,28 @@ class RealtimeSessionNotFoundError(GatewayError):
         super().__init__(f"There is no voice session {session_id[:128]!r}.")
 
 
+class JobNotFoundError(GatewayError):
+    """None of the caller's tenant's: another tenant's is not told apart from one that never was."""
+
+    status, type, code = 404, "not_found_error", "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id[:64]!r}.")
+
+
+class JobExpiredError(GatewayError):
+    status, type, code = 410, "not_found_error", "job_expired"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"The job {job_id[:64]!r} has expired: its result is not kept any more.")
+
+
+class JobConflictError(GatewayError):
+    """The job's state does not allow it."""
+
+    status, type, code = 409, "invalid_request_error", "job_conflict"
+
+
 class RequestCancelledError(GatewayError):
     """The status is what proxies log when a client has closed its request."""
 
@@ -275,6 +297,18 @@ class ResponseValidationFailedError(GatewayError):
 
 class ProviderTimeoutError(GatewayError):
     status, type, code = 504, "api_error", "provider_timeout"
+
+
+class JobTimeoutError(ProviderTimeoutError):
+    """The client waited for work that goes on without it."""
+
+    def __init__(self, job_id: str, *, waited_seconds: int) -> None:
+        super().__init__(
+            f"The provider was not done within {waited_seconds} s. The job goes on: ask for /v1/jobs/{job_id}.",
+            deadline="total",
+            job=job_id,
+        )
+        self.headers["x-should-retry"] = "false"  # which would begin, and pay for, another
 
 
 class ProviderUnavailableError(GatewayError):

@@ -74,6 +74,10 @@ class DataPlaneRequest(ASGIRequest):
         self.gateway = gateway
         self.trace = trace
 
+    def replace_body(self, body: bytes) -> None:
+        """Go on as if the client had sent this."""
+        self._body = body
+
 
 class DataPlaneHandler:
     """Serves the URLs of `gateway.data_plane_urls`."""
@@ -144,11 +148,21 @@ class DataPlaneHandler:
         finally:
             self._finish(trace)
 
+    async def replay(self, send: Send, *, scope: Message, body: bytes, trace: Trace) -> None:
+        """Make a job's call as if its request came now."""
+        await self._serve_to_the_end(send, scope=scope, body=body, trace=trace, origin=None)
+
+    def finish(self, trace: Trace) -> None:
+        """Tell about a call that a provider has worked on by itself, now that it is over."""
+        self._finish(trace)
+
     def _finish(self, trace: Trace) -> None:
         """Give back what a request held, and tell about it."""
         if trace.lease is not None:
             self._gateway.limits.finish(trace)
         self._gateway.in_flight.discard(trace)
+        if trace.job is not None and trace.job.goes_on:
+            return
         self._gateway.observer.finished(trace)
         self._gateway.request_log.add(trace)
         self._gateway.audit.ended(trace)

@@ -10,6 +10,7 @@ from gateway.caching.models import CacheDay, CacheRule
 from gateway.desk.models import SavedView
 from gateway.desk.request_hours import RequestHour
 from gateway.hooks.models import HookBinding
+from gateway.jobs.models import Job, JobEvent, JobStatus
 from gateway.media.models import MediaKind, MediaObject, MediaSource, TenantStorage
 from gateway.realtime.models import RealtimeClientSecret, RealtimeSession
 from gateway.schemas.models import SchemaType, TypeState
@@ -21,6 +22,9 @@ __all__ = [
     "CallState",
     "HookBinding",
     "IdempotentCall",
+    "Job",
+    "JobEvent",
+    "JobStatus",
     "MediaKind",
     "MediaObject",
     "MediaSource",

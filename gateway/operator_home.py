@@ -53,6 +53,7 @@ SIDEBAR = (
     ("Usage", (
         ("Usage explorer", "query_stats", "desk_usage"),
         ("Requests", "alt_route", "gateway_requestrecord"),
+        ("Jobs", "pending_actions", "gateway_job"),
         ("Voice sessions", "graphic_eq", "gateway_realtimesession"),
         ("Voice playground", "mic", VOICE_PLAYGROUND),
         ("Usage", "monitoring", "billing_usagerecord"),

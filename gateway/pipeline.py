@@ -4,6 +4,7 @@ who      endpoints authenticate the key and parse the body into a `Call`
 told     the audit log has its beginning; its end follows when the answer is out
 may I    is the model approved for this tenant, and can it do what is asked
 where    which deployments may answer, best first
+later?   a call that nobody waits for becomes a job here, and comes back when a worker makes it
 clean?   the hooks bound to the call allow it, or change it
 so much  every rate limit has room, in one round trip
 cached   is the answer there already, or on its way to somebody who asked the same
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 from gateway.context import Call, Trace
 from gateway.failover import first_answer
 from gateway.hooks.runner import hooks_of
+from gateway.jobs.deferring import defer
 from gateway.routing import candidates
 from gateway.schemas.answers import as_asked, checked_answer
 from gateway.streaming import EventStream, WholeReply
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 
 
 async def answer(gateway: Gateway, call: Call, *, trace: Trace) -> WholeReply | EventStream:
-    """Answer a call. Raises `gateway.errors.GatewayError`."""
+    """Answer a call. Raises `gateway.errors.GatewayError`, and `gateway.jobs.deferring.Deferred` for one that is to be
+    made later."""
+    if trace.deferral is not None:
+        raise await defer(gateway, call, trace=trace)
     gateway.audit.started(call, trace)
     targets = candidates(gateway.directory, call, health=gateway.health, trace=trace)
     hooks = hooks_of(gateway, call, trace=trace, targets=targets)

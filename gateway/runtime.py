@@ -31,6 +31,7 @@ from gateway.embedded.processes import die_with_parent
 from gateway.embedding_batches import EmbeddingBatches
 from gateway.health.board import Health
 from gateway.heartbeat import Heartbeat
+from gateway.jobs.watching import JobWatch
 from gateway.limits import Limits
 from gateway.media.config import MediaConfig
 from gateway.media.store import FileStore
@@ -183,6 +184,7 @@ class Gateway:
         self.observer = Observer(writes_calls="json_log" in config.usage_sinks)
         self.files = FileStore(config.media)
         self.in_flight = InFlight()
+        self.job_watch = JobWatch(self.directory)
         self.realtime = Room(self)
         self.unattended = Unattended()
         self.reporting = asyncio.Lock()
@@ -247,6 +249,7 @@ class Gateway:
             self.started = False
             await self.realtime.close()
             await self.cancellations.close()
+            await self.job_watch.close()
             await self.unattended.close()
             await self.drains.close(self.config.drain_shutdown_seconds)
             await self.embedding_batches.close()

@@ -266,6 +266,11 @@ if AUDIT_RETENTION_MONTHS < 0:
 
 # Work in the background --------------------------------------------------------------------------------------------
 WORKER_CONCURRENCY = _number("WORKER_CONCURRENCY", 2)
+JOB_WORKER_CONCURRENCY = _number("JOB_WORKER_CONCURRENCY", 1)
+JOBS_AT_ONCE = _number("JOBS_AT_ONCE", 50)
+if min(JOB_WORKER_CONCURRENCY, JOBS_AT_ONCE) < 1:
+    raise ImproperlyConfigured("JOB_WORKER_CONCURRENCY and JOBS_AT_ONCE must be 1 at least.")
+CELERY_TASK_ROUTES = {"gateway.run_jobs": {"queue": "jobs"}}  # long work: other tasks must not wait behind it
 CELERY_BROKER_URL = _broker_url(REDIS_CONNECTION)
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # What a dead worker had taken up is given to another after this long: longer than any task may take.
@@ -289,6 +294,7 @@ CELERY_WORKER_MAX_MEMORY_PER_CHILD = 400_000  # in KiB; then the process is repl
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3.0
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False  # the line of a call goes to standard output itself
 CELERY_RESULT_EXPIRES = None  # no results, so no nightly clean-up of them
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

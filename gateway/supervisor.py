@@ -101,7 +101,7 @@ def _start(cleanup: contextlib.ExitStack, out: TextIO) -> list[SupervisedProcess
 
 def _launches() -> list[Launch]:
     """The platform's own processes, in starting order."""
-    return [_web(), _worker(), _beat()]
+    return [_web(), _worker(), _job_worker(), _beat()]
 
 
 def _web() -> Launch:
@@ -120,6 +120,13 @@ def _worker() -> Launch:
     command = [*(sys.executable, "-m", "celery", "--quiet", "--app", "gateway", "worker"), *("--loglevel", "WARNING")]
     # SIGQUIT: tasks get a moment to finish, then they go back to the queue. SIGTERM would wait for the longest.
     return replace(_launch("worker", command), stop_signal=signal.SIGQUIT)
+
+
+def _job_worker() -> Launch:
+    """Apart from the other: a statement must not wait behind a call that takes minutes."""
+    command = [*(sys.executable, "-m", "celery", "--quiet", "--app", "gateway", "worker"), *("--loglevel", "WARNING")]
+    queue = ("--queues", "jobs", "--concurrency", str(settings.JOB_WORKER_CONCURRENCY))
+    return replace(_launch("jobs", [*command, *queue]), stop_signal=signal.SIGQUIT)
 
 
 def _beat() -> Launch:

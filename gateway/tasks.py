@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from celery import shared_task
+from celery.signals import worker_process_shutdown
 from django.conf import settings
 
 from gateway.audit.checks import check_chains, prune_audit_checks
@@ -13,6 +15,7 @@ from gateway.audit.retention import retain_audit
 from gateway.audit.sending import audit_sinks, send_events
 from gateway.claims import purge_expired
 from gateway.desk.request_hours import prune_hours
+from gateway.jobs import recovery, workplace
 from gateway.media import purge
 from gateway.notifications import delivery
 from gateway.realtime.credentials import purge_secrets
@@ -73,6 +76,23 @@ def sweep_media() -> None:
 @shared_task(name="gateway.close_lost_sessions")
 def close_lost_sessions() -> None:
     close_lost(settings.PROCESS_DEAD_SECONDS)
+
+
+@shared_task(name="gateway.run_jobs", acks_late=False, soft_time_limit=3600, time_limit=3660)
+def run_jobs() -> None:
+    """Acknowledged at once: a message only says that there may be something to do, and a dead worker's jobs are found
+    by their rows."""
+    workplace.run_due()
+
+
+@worker_process_shutdown.connect
+def close_workplace(**_signal: Any) -> None:
+    workplace.close()
+
+
+@shared_task(name="gateway.purge_jobs")
+def purge_jobs() -> None:
+    recovery.purge()
 
 
 @shared_task(name="gateway.purge_client_secrets")

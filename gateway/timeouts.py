@@ -18,7 +18,7 @@ REASONING_IDLE_SECONDS = 90.0
 STREAM_TOTAL_SECONDS = 600.0
 TOTAL_SECONDS = {
     "chat": 180.0, "embeddings": 60.0, "images": 300.0, "image_edits": 300.0, "speech": 180.0, "transcription": 300.0,
-    "translation": 300.0,
+    "translation": 300.0, "videos": 60.0,
 }  # fmt: skip
 
 PAINTING = frozenset({"images", "image_edits"})

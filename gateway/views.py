@@ -26,6 +26,10 @@ from gateway.errors import (
     UnsupportedMediaError,
 )
 from gateway.handler import DataPlaneRequest, new_request_id
+from gateway.jobs import submission
+from gateway.jobs.deferring import Deferred
+from gateway.jobs.models import Job
+from gateway.jobs.wishes import Wish, read_wish
 from gateway.media.multipart import FormLimits, reading_form
 from gateway.responses import describe, error_response
 from tenants.models import Scope
@@ -36,8 +40,8 @@ logger = logging.getLogger(__name__)
 class DataPlaneView(APIView):
     """Authenticates, calls the method's handler, and turns every failure into OpenAI's error envelope."""
 
-    scope: ClassVar[Scope | None] = None
-    """What the key must be allowed; None for endpoints that need no key."""
+    scope: ClassVar[Scope | tuple[Scope, ...] | None] = None
+    """What the key must be allowed, or one of several; None for endpoints that need no key."""
     operation: ClassVar[str] = ""
     """Under which name calls are logged and counted; empty for what is no call of a tenant's."""
     form_limits: ClassVar[FormLimits | None] = None
@@ -76,10 +80,31 @@ class DataPlaneView(APIView):
     async def _once(self, request: DataPlaneRequest, handler: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         if self.scope is not None and request.method == "POST" and idempotency.META_NAME in request.META:
             return await idempotency.answer_once(
-                request, lambda: self._answered(request, handler(request, *args, **kwargs))
+                request, lambda: self._answered(request, self._handled(request, handler, *args, **kwargs))
             )
-        response: HttpResponse = await handler(request, *args, **kwargs)
+        return await self._handled(request, handler, *args, **kwargs)
+
+    async def _handled(self, request: DataPlaneRequest, handler: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """The endpoint's own answer, or that of a job if that is what its client wants."""
+        trace = request.trace
+        if request.method == "POST" and self.operation and trace.job is None:
+            trace.deferral = self.wish_of(request)
+        try:
+            response: HttpResponse = await handler(request, *args, **kwargs)
+        except Deferred as deferred:
+            assert trace.deferral is not None
+            job = await submission.submit(request, deferred.call)
+            return await self.told_of(job, request, trace.deferral)
         return response
+
+    def wish_of(self, request: DataPlaneRequest) -> Wish | None:
+        """How the client wants a call to become a job; None for not at all. Raises `ValidationError`."""
+        wish = read_wish(request)
+        return wish if wish is not None and wish.respond_async else None
+
+    async def told_of(self, job: Job, request: DataPlaneRequest, wish: Wish) -> HttpResponse:
+        """The answer to a client whose call has become a job. Raises `GatewayError`."""
+        return await submission.answered(request, job, wish)
 
     async def _answered(self, request: DataPlaneRequest, answering: Awaitable[HttpResponse]) -> HttpResponse:
         """The answer, or the error that it comes to, with what is said about both in headers."""
@@ -106,8 +131,10 @@ class DataPlaneView(APIView):
         raise MethodNotAllowedError(f"{request.method} is not possible here.")
 
 
-async def _caller_of(request: DataPlaneRequest, scope: Scope) -> Caller:
-    """By the key it carries, or by the one that this process itself names."""
+async def _caller_of(request: DataPlaneRequest, scope: Scope | tuple[Scope, ...]) -> Caller:
+    """By the key it carries, by the one that this process itself names, or whose job it is."""
+    if request.trace.job is not None:
+        return await request.trace.job.caller(scope=scope)
     digest = request.scope.get(KEY_DIGEST)
     if digest is not None:
         return await authenticate_inside(request.gateway, digest, scope=scope)
@@ -115,8 +142,13 @@ async def _caller_of(request: DataPlaneRequest, scope: Scope) -> Caller:
 
 
 def _claim_request_id(request: DataPlaneRequest) -> None:
-    """Keep the client's request id only while no other request of its tenant bears it."""
+    """Keep the client's request id only while no other request of its tenant bears it. A job's call bears the job's id;
+    what a provider takes up is not broken off on the way there, for nobody would know of it."""
     trace = request.trace
+    if trace.job is not None:
+        if not trace.job.is_native:
+            request.gateway.in_flight.add(trace)
+        return
     if request.gateway.in_flight.holds(trace):
         trace.request_id = new_request_id()
     request.gateway.in_flight.add(trace)

@@ -64,6 +64,12 @@ def find_principal(digest: bytes) -> Principal | None:
     )
 
 
+def digest_of_key(key_id: int) -> bytes | None:
+    """The digest that a key is looked up by; None for one that is revoked or gone. One query."""
+    digest = ApiKey.objects.filter(pk=key_id, revoked_at=None).values_list("digest", flat=True).first()
+    return bytes(digest) if digest is not None else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitRule:
     """A rate limit as the hot path holds it; None is unlimited."""

@@ -64,7 +64,7 @@ class SpeechView(DataPlaneView):
             return EventStreamResponse(reply)
         speech = SpeechBytes(gateway, trace, media_type=media_type, file_id=new_file_id())
         reply.framing = speech
-        if body.stream_format == "url":
+        if _is_kept(trace, body):
             return json_response(await _as_url(request, reply, speech=speech))
         response = EventStreamResponse(reply)
         response.headers["Content-Type"] = media_type
@@ -74,7 +74,7 @@ class SpeechView(DataPlaneView):
 
 def _call(trace: Trace, meta: dict[str, Any], *, body: SpeechRequest, members: Any) -> Call:
     assert trace.caller is not None
-    trace.requested_model, trace.stream = body.model, body.stream_format != "url"
+    trace.requested_model, trace.stream = body.model, not _is_kept(trace, body)
     return Call(
         caller=trace.caller,
         request_id=trace.request_id,
@@ -86,6 +86,12 @@ def _call(trace: Trace, meta: dict[str, Any], *, body: SpeechRequest, members: A
         media=speech_facts(body.input),
         attribution=attribution(meta, user=body.user, metadata=None, default_user=trace.caller.principal.user),
     )
+
+
+def _is_kept(trace: Trace, body: SpeechRequest) -> bool:
+    """Whether the answer is where the sound is kept: a job has no other."""
+    is_job = trace.job is not None or trace.deferral is not None
+    return body.stream_format == "url" or (is_job and body.stream_format != "sse")
 
 
 async def _as_url(request: DataPlaneRequest, reply: StreamReply, *, speech: SpeechBytes) -> bytes:

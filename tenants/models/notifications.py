@@ -24,10 +24,14 @@ EVENTS = {
     "hook.moderation": "Nothing by itself: for a webhook that only hooks ask",
     "webhook.test": "A test that an operator asked for",
     "realtime.session.closed": "A voice session has ended",
+    "job.completed": "A job has its result",
+    "job.failed": "A job has failed",
+    "job.cancelled": "A job was cancelled",
+    "job.expired": "A job was given up because it took too long",
 }
 """What can be told. A new event is a line here, and for its e-mail a template in `templates/notifications/`."""
 
-WEBHOOKS_ONLY = frozenset({"realtime.session.closed"})
+WEBHOOKS_ONLY = frozenset({"realtime.session.closed", "job.completed", "job.failed", "job.cancelled", "job.expired"})
 """What programs want to know, thousands of times a day: no e-mail is sent."""
 
 

@@ -17,7 +17,7 @@ from gateway.data_plane_urls import urlpatterns
 from tests.deploy.manifests import DEPLOY, compose, containers, dockerfile, pods, settings_names
 from tests.engines import ROOT
 
-OURS = ("migrate", "web", "worker", "beat")
+OURS = ("migrate", "web", "worker", "jobs", "beat")
 
 
 def instructions(name: str) -> list[str]:
@@ -133,7 +133,7 @@ def test_compose_fits_together() -> None:
         assert services[name]["cap_drop"] == ["ALL"] and services[name]["read_only"]
     assert services["web"]["ports"] == ["127.0.0.1:5005:5005"]
     assert int(services["web"]["stop_grace_period"].removesuffix("s")) > 310 + 10 + 15
-    assert services["worker"]["stop_signal"] == "SIGQUIT"
+    assert services["worker"]["stop_signal"] == services["jobs"]["stop_signal"] == "SIGQUIT"
     dockerfile_path = DEPLOY / services["web"]["build"]["context"] / services["web"]["build"]["dockerfile"]
     assert dockerfile_path.resolve() == DEPLOY / "Dockerfile"
 

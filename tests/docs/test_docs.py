@@ -120,7 +120,8 @@ def _described(pattern: URLPattern) -> Iterator[tuple[str, str, str]]:
     path = "/" + re.sub(r"<[^>]+>", "{id}", str(pattern.pattern))
     for method in ("get", "post", "put", "patch", "delete"):
         if hasattr(view, method):
-            yield method.upper(), path, str(view.scope or "")
+            scope = view.scope[0] if isinstance(view.scope, tuple) else view.scope
+            yield method.upper(), path, str(scope or "")
 
 
 def test_units() -> None:

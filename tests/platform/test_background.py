@@ -40,7 +40,8 @@ def data_dir() -> Iterator[Path]:
 def part(running: Platform, name: str) -> psutil.Process:
     """The supervised Celery process of this name."""
     children = psutil.Process(running.process.pid).children()
-    (found,) = [child for child in children if "celery" in child.cmdline() and name in child.cmdline()]
+    mine = [child for child in children if "celery" in child.cmdline() and name in child.cmdline()]
+    (found,) = [child for child in mine if "jobs" not in child.cmdline()]  # which has a worker of its own
     return found
 
 
