@@ -15,7 +15,7 @@ from billing.money import usd
 from gateway.jobs.models import Job, JobEvent, JobStatus
 from gateway.jobs.rows import ask_to_cancel, charged, retry
 from tenants.models import Operator
-from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, number, operator_action, two_lines, utc
+from tenants.operator_admin import OperatorModelAdmin, ReadOnlyInline, number, once, operator_action, two_lines, utc
 from tenants.sealing import SealError
 
 STATE_LABELS = {
@@ -137,6 +137,7 @@ class JobAdmin(OperatorModelAdmin):
         return "; ".join(told) or "None yet"
 
     @display(description="More")
+    @once
     def elsewhere(self, row: Job) -> SafeString:
         request, usage = (
             reverse(f"admin:{name}_changelist") for name in ("gateway_requestrecord", "billing_usagerecord")

@@ -41,6 +41,8 @@ from gateway.models import (
     CacheDay,
     CacheRule,
     HookBinding,
+    Job,
+    JobEvent,
     MediaObject,
     RealtimeSession,
     RequestRecord,
@@ -84,7 +86,7 @@ SHOWN = (
     Operator, Tenant, Project, ApiKey, Provider, Credential, Model, Deployment, ModelGroup, AgentType, TenantApproval,
     Price, PriceProposal, Attempt, UsageRecord, Adjustment, RateLimit, Budget, BudgetWindow, BudgetAlert,
     WebhookEndpoint, Notification, Delivery, PeriodicTask, Statement, StatementSchedule, Markup, ReconciliationRun,
-    AuditChain, AuditEvent, CacheRule, HookBinding, MediaObject, OfferedModel, RealtimeSession, RequestRecord,
+    AuditChain, AuditEvent, CacheRule, HookBinding, Job, MediaObject, OfferedModel, RealtimeSession, RequestRecord,
     SchemaType, TenantStorage, Membership,
 )  # fmt: skip
 """Every model that has pages of its own."""
@@ -102,6 +104,7 @@ RECORDS = {
     "auditevent",
     "mediaobject",
     "realtimesession",
+    "job",
 }
 """What the platform writes down: nobody edits it."""
 
@@ -191,6 +194,7 @@ def grow(seeded: Seeded, count: int) -> None:
             model_name=charge.model_name, provider_name=charge.provider_name, process=uuid.uuid4(),
             opened_at=charge.started_at,
         )  # fmt: skip
+        add_job(charge, error={"code": "provider_error", "message": "It broke."})
         add_budgets(seeded.budget, other)
         CacheDay.objects.create(
             rule=CacheRule.objects.create(tenant=other, model=model), day=timezone.now().date(), hits=3, misses=1
@@ -199,6 +203,19 @@ def grow(seeded: Seeded, count: int) -> None:
         SchemaType.objects.create(tenant=other, name="a.type", schema="{}")
         add_media(other)
         add_statements(seeded, other, number=number)
+
+
+def add_job(charge: UsageRecord, **fields: object) -> Job:
+    """A job of the charge's tenant that has failed."""
+    moment = timezone.now()
+    job = Job.objects.create(**{
+        "id": unique("job"), "tenant": charge.tenant, "api_key": charge.api_key, "request_id": unique("asked"),
+        "operation": "chat", "endpoint": "/v1/chat/completions", "requested_model": charge.requested_model,
+        "status": "failed", "created_at": moment, "next_at": moment, "ended_at": moment, "expires_at": moment,
+        **fields,
+    })  # fmt: skip
+    JobEvent.objects.create(job=job, number=1, at=moment, status=job.status)
+    return job
 
 
 def add_audit_event(tenant: Tenant) -> None:

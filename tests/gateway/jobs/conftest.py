@@ -85,7 +85,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory, committed: None) -> Iterato
     running = JobWorker(tmp_path_factory.mktemp("worker"))
     yield running
     running.stop()
-    print(running.log.read_text()[-5000:])  # shown where a test of this module has failed
+    sys.stdout.write(running.log.read_text()[-5000:])  # shown where a test of this module has failed
 
 
 class Bureau:

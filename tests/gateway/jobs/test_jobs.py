@@ -66,7 +66,9 @@ def test_every_kind_of_call_becomes_a_job(uvicorn: LiveServer, bureau: Bureau, h
         elif how == "images":
             answer = client.post("/images/generations", json={"model": bureau.image, "prompt": "a"}, headers=prefer)
         elif how == "speech":
-            answer = client.post("/audio/speech", json={"model": bureau.speech, "input": "Hi."}, headers=prefer)
+            answer = client.post(
+                "/audio/speech", json={"model": bureau.speech, "input": "Hi.", "voice": "alloy"}, headers=prefer
+            )
         else:
             answer = client.post("/embeddings", json={"model": bureau.embed, "input": "a"}, headers=prefer)
         assert answer.status_code == 200, answer.text
@@ -94,7 +96,7 @@ def test_what_cannot_be_asked_for_is_refused_at_once(uvicorn: LiveServer, bureau
             assert refused(chat, prefer=f"respond-async, wait={wait}") == (400, "validation_error", "Prefer")
         assert refused({**chat, "model": "nobody", "async": True}) == (404, "model_not_found", "model")
         assert refused({"model": bureau.chat, "async": True})[:2] == (400, "validation_error")
-        speech = {"model": bureau.speech, "input": "Hi.", "stream_format": "sse", "async": True}
+        speech = {"model": bureau.speech, "input": "Hi.", "voice": "alloy", "stream_format": "sse", "async": True}
         assert refused(speech, "/audio/speech") == (400, "validation_error", "stream")
         assert client.post("/chat/completions", json=chat, headers={"prefer": "return=minimal"}).status_code == 200
         Budget.objects.filter(pk=bureau.budget.pk).update(limit_nano_usd=1)

@@ -6,6 +6,7 @@ import time
 
 import httpx
 import pytest
+from openai import NotFoundError
 
 from gateway.jobs.models import Job
 from gateway.media.models import MediaObject
@@ -25,7 +26,7 @@ def test_the_sdks_own_helpers(uvicorn: LiveServer, bureau: Bureau) -> None:
         failed = sdk.videos.create_and_poll(model=bureau.film, prompt="fail soon", poll_interval_ms=200)
         assert failed.status == "failed" and failed.error is not None and failed.error.code == "moderation_blocked"
         assert sdk.videos.delete(made.id).deleted
-        with pytest.raises(Exception, match="job_not_found"):
+        with pytest.raises(NotFoundError):
             sdk.videos.retrieve(made.id)
     (charge,) = bureau.charges(made.id)
     assert (charge.cost_nano_usd, charge.units, charge.usage_source) == (800_000_000, {"seconds": 8}, "provider_final")
