@@ -94,7 +94,7 @@ class DataPlaneView(APIView):
         except Deferred as deferred:
             assert trace.deferral is not None
             job = await submission.submit(request, deferred.call)
-            return await self.told_of(job, request, trace.deferral)
+            return await self.told_of(request, job, wish=trace.deferral)
         return response
 
     def wish_of(self, request: DataPlaneRequest) -> Wish | None:
@@ -102,9 +102,9 @@ class DataPlaneView(APIView):
         wish = read_wish(request)
         return wish if wish is not None and wish.respond_async else None
 
-    async def told_of(self, job: Job, request: DataPlaneRequest, wish: Wish) -> HttpResponse:
+    async def told_of(self, request: DataPlaneRequest, job: Job, *, wish: Wish) -> HttpResponse:
         """The answer to a client whose call has become a job. Raises `GatewayError`."""
-        return await submission.answered(request, job, wish)
+        return await submission.answered(request, job, wish=wish)
 
     async def _answered(self, request: DataPlaneRequest, answering: Awaitable[HttpResponse]) -> HttpResponse:
         """The answer, or the error that it comes to, with what is said about both in headers."""

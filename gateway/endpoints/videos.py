@@ -79,13 +79,13 @@ class VideosView(DataPlaneView):
         """Always a job: OpenAI's clients are told of it as a video at once, others as they like."""
         return read_wish(request) or AT_ONCE
 
-    async def told_of(self, job: Job, request: DataPlaneRequest, wish: Wish) -> HttpResponse:
+    async def told_of(self, request: DataPlaneRequest, job: Job, *, wish: Wish) -> HttpResponse:
         """The video as it stands; to whoever prefers a job, that; to whoever would wait, the video when it is made."""
         if wish is AT_ONCE:
             response = json_response(orjson.dumps(as_video(job)))
             response.headers["Location"] = f"/v1/jobs/{job.pk}"
             return response
-        return await submission.answered(request, job, wish)
+        return await submission.answered(request, job, wish=wish)
 
 
 class VideoView(DataPlaneView):

@@ -44,14 +44,14 @@ async def defer(gateway: Gateway, call: Call, *, trace: Trace) -> Deferred:
         except ProviderUnavailableError:
             targets = []  # it may be back when the job runs
         if targets:
-            await _check_budgets(gateway, call, targets)
+            await _check_budgets(gateway, call, targets=targets)
     except GatewayError:
         gateway.audit.started(call, trace)
         raise
     return Deferred(call)
 
 
-async def _check_budgets(gateway: Gateway, call: Call, targets: list[Target]) -> None:
+async def _check_budgets(gateway: Gateway, call: Call, *, targets: list[Target]) -> None:
     """Refuse what no budget could pay for as it stands now, by whomever it were answered."""
     if not call.caller.budgets:
         return

@@ -58,15 +58,15 @@ NUL = b"\\u0000"
 _decode = msgspec.json.Decoder(Settlement).decode
 
 
-async def follow(gateway: Gateway, handler: DataPlaneHandler, job: Job) -> None:
+async def follow(gateway: Gateway, handler: DataPlaneHandler, *, job: Job) -> None:
     """Look at a job once, and end it or come back."""
     target = _target_of(gateway, job)
     adapter = asynchronous_adapter(target.kind, job.operation) if target is not None else None
     if target is None or adapter is None:
-        await _missed(gateway, handler, job, reason="Its deployment is not there any more.")
+        await _missed(gateway, handler, job=job, reason="Its deployment is not there any more.")
         return
     if job.cancel_requested_at is not None and not job.cancel_upstream:
-        job.cancel_upstream = await _tell_to_stop(gateway, adapter, job, target=target)
+        job.cancel_upstream = await _tell_to_stop(gateway, adapter, job=job, target=target)
     try:
         response = await exchange(
             gateway.transport, adapter.poll(job.upstream_id, target), target=target, deadlines=DEADLINES
@@ -76,16 +76,16 @@ async def follow(gateway: Gateway, handler: DataPlaneHandler, job: Job) -> None:
         if error.status == NOT_FOUND and job.cancel_upstream == CancelOutcome.CONFIRMED:
             status = UpstreamStatus(state=UpstreamState.CANCELLED)
         else:
-            await _missed(gateway, handler, job, reason=error.message)
+            await _missed(gateway, handler, job=job, reason=error.message)
             return
     if status.unknown_state:
         logger.warning("job.unknown_state", extra={"job": job.pk, "state": status.unknown_state})
     if status.state in (UpstreamState.QUEUED, UpstreamState.IN_PROGRESS):
-        await _come_back(gateway, handler, job, progress=status.progress)
+        await _come_back(gateway, handler, job=job, progress=status.progress)
     elif status.state is UpstreamState.COMPLETED:
-        await _completed(gateway, handler, job, work=(adapter, target, status))
+        await _completed(gateway, handler, job=job, work=(adapter, target, status))
     else:
-        await _ended_without(gateway, handler, job, status=status)
+        await _ended_without(gateway, handler, job=job, status=status)
 
 
 def _target_of(gateway: Gateway, job: Job) -> Target | None:
@@ -96,7 +96,7 @@ def _target_of(gateway: Gateway, job: Job) -> Target | None:
     return None
 
 
-async def _tell_to_stop(gateway: Gateway, adapter: AsynchronousAdapter, job: Job, *, target: Target) -> CancelOutcome:
+async def _tell_to_stop(gateway: Gateway, adapter: AsynchronousAdapter, *, job: Job, target: Target) -> CancelOutcome:
     request = adapter.cancel(job.upstream_id, target)
     if request is None:
         return CancelOutcome.UNSUPPORTED
@@ -108,16 +108,16 @@ async def _tell_to_stop(gateway: Gateway, adapter: AsynchronousAdapter, job: Job
     return CancelOutcome.CONFIRMED
 
 
-async def _come_back(gateway: Gateway, handler: DataPlaneHandler, job: Job, *, progress: int | None) -> None:
+async def _come_back(gateway: Gateway, handler: DataPlaneHandler, *, job: Job, progress: int | None) -> None:
     """Look again later, unless it has gone on for too long."""
     moment = dt.datetime.now(dt.UTC)
     if moment - (job.started_at or job.created_at) > LONGEST_WORK:
         target = _target_of(gateway, job)
         adapter = asynchronous_adapter(target.kind, job.operation) if target is not None else None
         if target is not None and adapter is not None and not job.cancel_upstream:
-            job.cancel_upstream = await _tell_to_stop(gateway, adapter, job, target=target)
+            job.cancel_upstream = await _tell_to_stop(gateway, adapter, job=job, target=target)
         error = failure("job_expired", "The provider was not done in time.", status=504)
-        await _end(gateway, handler, job, end=_unpaid(job, JobStatus.EXPIRED, error=error))
+        await _end(gateway, handler, job=job, end=_unpaid(job, JobStatus.EXPIRED, error=error))
         return
     seconds = min(LONGEST_SECONDS, SHORTEST_SECONDS * GROWTH ** min(job.polls, 20)) * (1 + JITTER * random.random())
     fields: dict[str, Any] = {"polls": job.polls + 1, "misses": 0, "cancel_upstream": job.cancel_upstream}
@@ -127,11 +127,11 @@ async def _come_back(gateway: Gateway, handler: DataPlaneHandler, job: Job, *, p
     await gateway.directory.query(lambda: rows.put_back(job.pk, job.turn, next_at=later, **fields))
 
 
-async def _missed(gateway: Gateway, handler: DataPlaneHandler, job: Job, *, reason: str) -> None:
+async def _missed(gateway: Gateway, handler: DataPlaneHandler, *, job: Job, reason: str) -> None:
     """The provider did not say how it is."""
     if job.misses + 1 >= MOST_MISSES:
         error = failure("upstream_lost", f"The provider does not know the job any more: {reason}"[:500])
-        await _end(gateway, handler, job, end=_unpaid(job, JobStatus.FAILED, error=error))
+        await _end(gateway, handler, job=job, end=_unpaid(job, JobStatus.FAILED, error=error))
         return
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=min(LONGEST_SECONDS, SHORTEST_SECONDS * 2**job.misses))
     fields: dict[str, Any] = {"misses": job.misses + 1, "cancel_upstream": job.cancel_upstream}
@@ -141,8 +141,8 @@ async def _missed(gateway: Gateway, handler: DataPlaneHandler, job: Job, *, reas
 async def _completed(
     gateway: Gateway,
     handler: DataPlaneHandler,
-    job: Job,
     *,
+    job: Job,
     work: tuple[AsynchronousAdapter, Target, UpstreamStatus],
 ) -> None:
     """Fetch what was made, keep it, and charge for it."""
@@ -151,14 +151,14 @@ async def _completed(
     message = ""
     try:
         request = adapter.content(job.upstream_id, status, target=target)
-        stored = await _fetched(gateway, job, request, target=target)
+        stored = await _fetched(gateway, job, request=request, target=target)
     except (ProviderError, NotKeptError) as error:
         if job.misses + 1 < MOST_MISSES:
-            await _missed(gateway, handler, job, reason=error.message)
+            await _missed(gateway, handler, job=job, reason=error.message)
             return
         logger.error("job.content_lost", extra={"job": job.pk, "reason": error.message[:200]})
         message = f"What was made could not be kept: {error.message}"
-    entry = await gateway.directory.query(_charge, job, status, stored)
+    entry = await gateway.directory.query(_charge, job, status)
     fields = {
         "result_file": stored.id if stored is not None else "",
         "result_type": stored.mime if stored is not None else "",
@@ -168,10 +168,10 @@ async def _completed(
         "notes": _notes(job, "answered"),
     }
     end = End(status=JobStatus.COMPLETED, message=message, fields=fields, entry=entry)
-    await _end(gateway, handler, job, end=end, status=200)
+    await _end(gateway, handler, job=job, end=end, status=200)
 
 
-async def _fetched(gateway: Gateway, job: Job, request: UpstreamRequest, *, target: Target) -> StoredFile:
+async def _fetched(gateway: Gateway, job: Job, *, request: UpstreamRequest, target: Target) -> StoredFile:
     """What a provider has made, kept without being held in memory. Raises `ProviderError` and `NotKeptError`."""
     response = await exchange(gateway.transport, request, target=target, deadlines=CONTENT_DEADLINES)
     new = NewFile(
@@ -193,7 +193,7 @@ async def _pieces(response: UpstreamResponse) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _charge(job: Job, status: UpstreamStatus, stored: StoredFile | None) -> Settlement:
+def _charge(job: Job, status: UpstreamStatus) -> Settlement:
     """The charge by how long the film is: as the provider says, else as it was asked for."""
     written = _decode(orjson.dumps(job.settlement))
     asked = written.units.get("seconds", 0)
@@ -220,7 +220,7 @@ def _charge(job: Job, status: UpstreamStatus, stored: StoredFile | None) -> Sett
     )
 
 
-async def _ended_without(gateway: Gateway, handler: DataPlaneHandler, job: Job, *, status: UpstreamStatus) -> None:
+async def _ended_without(gateway: Gateway, handler: DataPlaneHandler, *, job: Job, status: UpstreamStatus) -> None:
     """The provider has made nothing, which costs nothing."""
     over = {
         UpstreamState.CANCELLED: (JobStatus.CANCELLED, "request_cancelled", 499),
@@ -229,7 +229,7 @@ async def _ended_without(gateway: Gateway, handler: DataPlaneHandler, job: Job, 
     state, code, number = over.get(status.state, (JobStatus.FAILED, status.code or "provider_error", 502))
     said = status.message or f"The provider's job has {status.state}."
     error = failure(code, said[:2000].replace("\0", ""), status=number)
-    await _end(gateway, handler, job, end=_unpaid(job, state, error=error), status=number)
+    await _end(gateway, handler, job=job, end=_unpaid(job, state, error=error), status=number)
 
 
 def _unpaid(job: Job, status: JobStatus, *, error: dict[str, Any]) -> End:
@@ -251,8 +251,8 @@ def _notes(job: Job, outcome: str) -> list[dict[str, Any]]:
     return notes
 
 
-async def _end(gateway: Gateway, handler: DataPlaneHandler, job: Job, *, end: End, status: int = 502) -> None:
-    if not await gateway.directory.query(rows.finish, job.pk, job.turn, end):
+async def _end(gateway: Gateway, handler: DataPlaneHandler, *, job: Job, end: End, status: int = 502) -> None:
+    if not await gateway.directory.query(lambda: rows.finish(job.pk, job.turn, end=end)):
         logger.warning("job.lost_meanwhile", extra={"job": job.pk, "status": end.status})
         return
     trace = Trace(job.pk, operation=job.operation, started_at=job.created_at, requested_model=job.requested_model)

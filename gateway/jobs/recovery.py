@@ -54,7 +54,7 @@ def _take_back(job: Job) -> bool:
     if not job.upstream_id and (cost is not None or job.runs >= MOST_RUNS):
         message = "The worker died while the provider answered; the call is not made again, so as not to be paid twice."
         fields = {"error": failure("worker_lost", message, status=500), "cost_nano_usd": cost or 0}
-        return finish(job.pk, job.turn, End(status=JobStatus.FAILED, message=message, fields=fields))
+        return finish(job.pk, job.turn, end=End(status=JobStatus.FAILED, message=message, fields=fields))
     now = dt.datetime.now(dt.UTC)
     return put_back(job.pk, job.turn, next_at=now, message="Its worker died", queued=not job.upstream_id)
 
@@ -67,7 +67,7 @@ def purge() -> int:
     stuck = Job.objects.filter(status__in=ACTIVE, process=None, upstream_id="", expires_at__lt=now)
     for job in stuck[:PURGED_AT_ONCE]:
         error = failure("job_expired", "Nobody could work on it in time.", status=504)
-        forgotten += finish(job.pk, job.turn, End(status=JobStatus.EXPIRED, fields={"error": error}))
+        forgotten += finish(job.pk, job.turn, end=End(status=JobStatus.EXPIRED, fields={"error": error}))
     old = Job.objects.filter(Q(status__in=FINAL), created_at__lt=now - ROWS_KEPT)
     while ids := list(old.values_list("pk", flat=True)[:PURGED_AT_ONCE]):
         Job.objects.filter(pk__in=ids).delete()

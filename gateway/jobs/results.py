@@ -39,7 +39,7 @@ class JobFailedError(GatewayError):
 NAMED = frozenset({"message", "type", "code", "param", "request_id", "status"})
 
 
-async def kept_result(gateway: Gateway, job: Job, body: bytes, *, content_type: str) -> dict[str, Any]:
+async def kept_result(gateway: Gateway, job: Job, *, body: bytes, content_type: str) -> dict[str, Any]:
     """The fields of the row that keep an answer."""
     fields: dict[str, Any] = {"result_type": content_type[:100]}
     if len(body) > SEALED_BYTES:

@@ -125,7 +125,7 @@ def put_back(
 
 
 @transaction.atomic
-def finish(job_id: str, turn: int | None, end: End) -> bool:
+def finish(job_id: str, turn: int | None, *, end: End) -> bool:
     """End a job: its charge, its last event and its tenant's notification are written together, once."""
     row = _held(job_id, turn)
     if row is None:
@@ -164,7 +164,9 @@ def ask_to_cancel(tenant_id: int, job_id: str) -> Job | None:
             _tell(row, message="Asked to end")
         row.save()
     if row.status == JobStatus.QUEUED:
-        finish(row.pk, None, End(status=JobStatus.CANCELLED, message="Nobody had begun", fields={"cost_nano_usd": 0}))
+        finish(
+            row.pk, None, end=End(status=JobStatus.CANCELLED, message="Nobody had begun", fields={"cost_nano_usd": 0})
+        )
         row.refresh_from_db()
     return row
 

@@ -78,25 +78,25 @@ class JobRun:
         self.goes_on = True
 
 
-async def see_to(gateway: Gateway, handler: DataPlaneHandler, job: Job) -> None:
+async def see_to(gateway: Gateway, handler: DataPlaneHandler, *, job: Job) -> None:
     """Do what is to be done about a job that this process has taken up."""
     if job.upstream_id:
-        await follow(gateway, handler, job)
+        await follow(gateway, handler, job=job)
     elif job.cancel_requested_at is not None:
-        await _end(gateway, job, End(status=JobStatus.CANCELLED, fields={"cost_nano_usd": 0}))
+        await _end(gateway, job, end=End(status=JobStatus.CANCELLED, fields={"cost_nano_usd": 0}))
     elif not job.request:
         error = failure("job_expired", "Its request is not kept any more.", status=410)
-        await _end(gateway, job, End(status=JobStatus.EXPIRED, fields={"error": error}))
+        await _end(gateway, job, end=End(status=JobStatus.EXPIRED, fields={"error": error}))
     else:
-        await _make_call(gateway, handler, job)
+        await _make_call(gateway, handler, job=job)
 
 
-async def _make_call(gateway: Gateway, handler: DataPlaneHandler, job: Job) -> None:
+async def _make_call(gateway: Gateway, handler: DataPlaneHandler, *, job: Job) -> None:
     try:
         asked = unsealed(job.request, job_id=job.pk, tenant_id=job.tenant_id)
     except SealError as error:
         reason = failure("internal_error", f"Its request {error}", status=500)
-        await _end(gateway, job, End(status=JobStatus.FAILED, fields={"error": reason}))
+        await _end(gateway, job, end=End(status=JobStatus.FAILED, fields={"error": reason}))
         return
     run = JobRun(gateway, job)
     trace = run.trace = Trace(job.pk, idempotent=True, job=run)
@@ -114,11 +114,11 @@ async def _over(gateway: Gateway, job: Job, *, trace: Trace, answer: _Answer) ->
     """The call is over: end its job, or have it made again where that was for nothing."""
     fields = _facts(trace)
     if trace.cancelled:
-        await _end(gateway, job, End(status=JobStatus.CANCELLED, fields=fields))
+        await _end(gateway, job, end=End(status=JobStatus.CANCELLED, fields=fields))
         return
     if answer.status < 400:
-        kept = await kept_result(gateway, job, bytes(answer.body), content_type=answer.content_type)
-        await _end(gateway, job, End(status=JobStatus.COMPLETED, fields=fields | kept))
+        kept = await kept_result(gateway, job, body=bytes(answer.body), content_type=answer.content_type)
+        await _end(gateway, job, end=End(status=JobStatus.COMPLETED, fields=fields | kept))
         return
     error = error_of(bytes(answer.body), status=answer.status)
     is_young = dt.datetime.now(dt.UTC) - job.created_at < LONGEST_QUEUED
@@ -130,11 +130,11 @@ async def _over(gateway: Gateway, job: Job, *, trace: Trace, answer: _Answer) ->
         await query(lambda: rows.put_back(job.pk, job.turn, next_at=later, message=message, queued=True))
         return
     message = str(error.get("message", ""))
-    await _end(gateway, job, End(status=JobStatus.FAILED, message=message, fields=fields | {"error": error}))
+    await _end(gateway, job, end=End(status=JobStatus.FAILED, message=message, fields=fields | {"error": error}))
 
 
-async def _end(gateway: Gateway, job: Job, end: End) -> None:
-    ended = await gateway.directory.query(rows.finish, job.pk, job.turn, end)
+async def _end(gateway: Gateway, job: Job, *, end: End) -> None:
+    ended = await gateway.directory.query(lambda: rows.finish(job.pk, job.turn, end=end))
     if not ended:
         logger.warning("job.lost_meanwhile", extra={"job": job.pk, "status": end.status})
 

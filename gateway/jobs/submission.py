@@ -69,7 +69,7 @@ async def submit(request: DataPlaneRequest, call: Call) -> Job:
             may_retry=True,
         )
     trace.operation = ""  # the call is told of when it is made
-    await hint()
+    request.gateway.job_watch.meanwhile(hint())
     return job
 
 
@@ -85,7 +85,7 @@ def _send_hint() -> None:
     app.send_task(TASK, expires=HINT_EXPIRES_SECONDS, ignore_result=True, retry=False)
 
 
-async def answered(request: DataPlaneRequest, job: Job, wish: Wish) -> HttpResponse:
+async def answered(request: DataPlaneRequest, job: Job, *, wish: Wish) -> HttpResponse:
     """202 with the job; or the call's own answer, if it is there in time. Raises `JobTimeoutError` for a client that
     wanted nothing else."""
     gateway = request.gateway
@@ -134,5 +134,5 @@ async def told_to_end(gateway: Gateway, job: Job) -> Job | None:
     except (DatabaseError, InterfaceError) as error:
         raise OverloadedError("Jobs cannot be written at the moment.") from error
     if found is not None and found.status == JobStatus.CANCELLING:
-        await hint()
+        gateway.job_watch.meanwhile(hint())
     return found

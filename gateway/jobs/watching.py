@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError
 
@@ -29,6 +30,7 @@ class JobWatch:
         self._directory = directory
         self._waiting: dict[str, set[tuple[int, asyncio.Future[None]]]] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._meanwhile: set[asyncio.Task[None]] = set()
 
     async def changed(self, job_id: str, *, beyond: int, seconds: float) -> None:
         """Return when a job has more than `beyond` events, or after so long."""
@@ -45,8 +47,16 @@ class JobWatch:
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
 
+    def meanwhile(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what no answer waits for: a queue that is away would keep it for seconds."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._meanwhile.add(task)
+        task.add_done_callback(self._meanwhile.discard)
+
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop looking, and wait for what is done meanwhile."""
+        if self._meanwhile:
+            await asyncio.wait(self._meanwhile)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])

@@ -92,7 +92,7 @@ class Workplace:
 
     async def _see_to(self, job: Job) -> None:
         try:
-            await see_to(self._gateway, self._handler, job)
+            await see_to(self._gateway, self._handler, job=job)
         except (DatabaseError, InterfaceError) as error:
             # It stays in this process's hand until `take_back_own` finds that it is not under way.
             logger.error("job.not_written", extra={"job": job.pk, "reason": str(error)[:200]})

@@ -101,6 +101,8 @@ class Bureau:
         self.veo = factories.make_provider(google.base_url, secret=google.api_key, kind="google")
         self.mock = factories.make_provider("mock://local", kind="mock")
         self.chat = self.add(self.vendor, input="1", output="8")
+        self.closed = self.add(self.vendor, input="1", output="8")
+        """For who has nobody to ask."""
         self.embed = self.add(self.vendor, ("embeddings",), input="1")
         self.image = self.add(self.vendor, ("image_generation", "image_edit"), images="40000")
         self.speech = self.add(self.vendor, ("speech",), characters="15")
