@@ -67,6 +67,12 @@ _MOCK_MODELS: list[dict[str, Any]] = [
         },
         "deployments": [{"provider": MOCK, "upstream_model": "mock-voice"}],
     },
+    {
+        "name": "mock-video",
+        "capabilities": ["video_generation"],
+        "prices": {"seconds": "100000"},
+        "deployments": [{"provider": MOCK, "upstream_model": "mock-video"}],
+    },
 ]
 
 CLI = "cli"

@@ -56,7 +56,8 @@ class Page:
     def _is_changed_by(self, role: str) -> bool:
         if self.kind in {"adjust", "reveal"}:
             return role == Role.OWNER
-        if role == Role.VIEWER or (self.model in RECORDS and self.kind not in ("replay", "remove", "against")):
+        kept = ("replay", "remove", "against", "cancel", "retry")
+        if role == Role.VIEWER or (self.model in RECORDS and self.kind not in kept):
             return False
         if self.model == "statement":
             return STATEMENT_ACTIONS.get(self.kind) in (Role.OPERATOR, role)

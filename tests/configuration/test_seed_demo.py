@@ -37,7 +37,9 @@ from tests.factories import make_model
 
 URL = "http://127.0.0.1:5005/v1"
 GROUPS = {"high-reasoning", "fast-response", "cost-optimized"}
-MOCKS = {"mock-chat", "mock-embed", "mock-image", "mock-speech", "mock-transcribe", "mock-voice"}
+MOCKS = {
+    "mock-chat", "mock-embed", "mock-image", "mock-speech", "mock-transcribe", "mock-video", "mock-voice",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
