@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -121,7 +122,12 @@ class JobEvents:
         self._after = after
 
     async def write(self, send: Send) -> None:
-        """Send them as they come, and a sign of life where none comes."""
+        """Send them as they come, and a sign of life where none comes. Whoever hears no last one comes back."""
+        with contextlib.suppress(DatabaseError, InterfaceError):
+            await self._tell(send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tell(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + LONGEST_STREAM_SECONDS
         is_over = False
@@ -139,7 +145,6 @@ class JobEvents:
             if not events:
                 await send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
             await self._gateway.job_watch.changed(self._job.pk, beyond=self._after, seconds=HEARTBEAT_SECONDS)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -161,7 +166,8 @@ async def described(gateway: Gateway, job: Job) -> dict[str, Any]:
     """A job with its result, and what it cost by now."""
     cost = None
     if job.is_over and job.cost_nano_usd is None:
-        cost = await gateway.directory.query(rows.charged, job)
+        with contextlib.suppress(DatabaseError, InterfaceError):
+            cost = await gateway.directory.query(rows.charged, job)
     return full(job, result=await told_result(gateway, job), cost_nano_usd=cost)
 
 

@@ -112,11 +112,14 @@ async def answered(request: DataPlaneRequest, job: Job, *, wish: Wish) -> HttpRe
 
 
 async def awaited(gateway: Gateway, job: Job, *, seconds: float) -> Job:
-    """The job as it is when it is over, or after so long."""
+    """The job as it is when it is over, or after so long. Raises `OverloadedError` without a database."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not job.is_over and (left := deadline - asyncio.get_running_loop().time()) > 0:
         await gateway.job_watch.changed(job.pk, beyond=job.events, seconds=left)
-        found = await gateway.directory.query(_read, job.pk)
+        try:
+            found = await gateway.directory.query(_read, job.pk)
+        except (DatabaseError, InterfaceError) as error:
+            raise OverloadedError(f"The job {job.pk} goes on, but cannot be looked up now.") from error
         if found is None:
             break
         job = found
