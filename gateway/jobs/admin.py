@@ -37,14 +37,14 @@ class JobEventInline(ReadOnlyInline):
     """The timeline."""
 
     model = JobEvent
-    fields = ("number", utc("at", "At"), "show_status", "progress", "message")
+    fields = ("number", utc("at", "At"), "status_words", "progress", "message")
     readonly_fields = fields
     verbose_name_plural = "timeline"
     ordering = ("number",)
 
-    @display(description="Status", label=STATE_LABELS)
-    def show_status(self, event: JobEvent) -> tuple[str, str]:
-        return event.status, event.get_status_display()
+    @display(description="Status")
+    def status_words(self, event: JobEvent) -> str:
+        return event.get_status_display()
 
 
 @admin.register(Job)
@@ -68,12 +68,12 @@ class JobAdmin(OperatorModelAdmin):
     empty_hint = 'Calls with "async": true or Prefer: respond-async, and all of /v1/videos, are listed here.'
     fields = (
         "id", "tenant", "api_key", "operation", "endpoint", "requested_model", "model_name", "provider_name",
-        "is_native", "show_status", "progress", utc("created_at", "Asked"), utc("started_at", "Begun"),
+        "worked_on", "status_words", utc("created_at", "Asked"), utc("started_at", "Begun"),
         utc("ended_at", "Over"), utc("expires_at", "Kept until"), "runs", "upstream_id",
         utc("cancel_requested_at", "Asked to end"), "cancel_upstream", "show_error", "attempts_table", "cost",
         "retry_of", "elsewhere",
     )  # fmt: skip
-    readonly_fields = ("show_status", "show_error", "attempts_table", "cost", "elsewhere")
+    readonly_fields = ("worked_on", "status_words", "show_error", "attempts_table", "cost", "elsewhere")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -114,6 +114,14 @@ class JobAdmin(OperatorModelAdmin):
     def show_status(self, row: Job) -> tuple[str, str]:
         share = f", {row.progress} %" if row.progress is not None and not row.is_over else ""
         return row.status, f"{row.get_status_display()}{share}"
+
+    @display(description="Status")
+    def status_words(self, row: Job) -> str:
+        return self.show_status(row)[1]
+
+    @display(description="Worked on")
+    def worked_on(self, row: Job) -> str:
+        return "by the provider itself, which is asked how far it is" if row.is_native else "by a worker, as a call"
 
     @display(description="Seconds")
     def took(self, row: Job) -> SafeString | str:
