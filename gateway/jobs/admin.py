@@ -117,7 +117,7 @@ class JobAdmin(OperatorModelAdmin):
 
     @display(description="Status")
     def status_words(self, row: Job) -> str:
-        return self.show_status(row)[1]
+        return str(row.get_status_display())
 
     @display(description="Worked on")
     def worked_on(self, row: Job) -> str:

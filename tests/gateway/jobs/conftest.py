@@ -68,8 +68,15 @@ class JobWorker:
         if children:
             children[number % len(children)].kill()
 
+    def revive(self) -> None:
+        """What a service manager does: Celery ends when its processes die while they start."""
+        if self.process.poll() is not None:
+            self.process = self._start()
+
     def stop(self) -> None:
         """End it; returns when it is gone."""
+        if self.process.poll() is not None:
+            return
         self.process.send_signal(signal.SIGQUIT)
         try:
             self.process.wait(timeout=15)

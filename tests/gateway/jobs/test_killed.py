@@ -111,9 +111,13 @@ def storm(server: LiveServer, bureau: Bureau, worker: JobWorker, *, jobs: int, k
         for disaster in disasters:
             strike(worker, disaster, chance)
         seconds = SETTLED_WITHIN_SECONDS + jobs / 5
-        until(
-            lambda: not Job.objects.filter(pk__in=ids).exclude(status__in=FINAL).exists(), seconds=seconds, what="all"
-        )
+        going_on = Job.objects.filter(pk__in=ids).exclude(status__in=FINAL)
+
+        def all_over() -> bool:
+            worker.revive()
+            return not going_on.exists()
+
+        until(all_over, seconds=seconds, what="every job's end")
         until(lambda: not Attempt.objects.filter(tenant=bureau.tenant, state="open").exists(), what="the ends")
         deliver_due()
         heard = {one.verified(secret, now=time.time())["data"]["id"]: one.id for one in receiver.received}
@@ -132,6 +136,8 @@ def storm(server: LiveServer, bureau: Bureau, worker: JobWorker, *, jobs: int, k
 
 def strike(worker: JobWorker, disaster: str, chance: random.Random) -> None:
     if disaster == "kill":
+        worker.revive()
+        until(worker.children, seconds=30, what="somebody to kill")
         worker.kill_one(chance.randrange(2))
         return
     with redis.Redis.from_url(settings.REDIS_CONNECTION) as client:
