@@ -2,7 +2,7 @@
 
 The functions stand in `billing/migrations`: reserving and releasing in `0004_ledger_functions.py`, ending and adjusting
 in `0010_posting_functions.py`, adding up in `0009_entries_and_rollups.py`, extending in `0020_leases.py`. The
-procedures of `0024_reserve_at_once.py` commit what they call, let go of its locks, and only then wait for the disk.
+procedures of `0023_reserve_at_once.py` commit what they call, let go of its locks, and only then wait for the disk.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ from gateway.schemas.admin import SchemaTypeAdmin
 from tenants.operator_admin import OperatorModelAdmin, utc
 
 __all__ = [
-    "AuditChainAdmin", "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "JobAdmin",
-    "MediaObjectAdmin", "ModelDeskAdmin", "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
+    "AuditChainAdmin", "AuditEventAdmin", "CacheRuleAdmin", "HookBindingAdmin", "JobAdmin", "MediaObjectAdmin",
+    "ModelDeskAdmin", "RealtimeSessionAdmin", "RequestAdmin", "ScheduleAdmin", "SchemaTypeAdmin", "TenantDeskAdmin",
     "TenantStorageAdmin",
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("providers", "0005_what_providers_say")]
+    dependencies = [("providers", "0006_model_lifecycle")]
 
     operations = [
         migrations.AddField(

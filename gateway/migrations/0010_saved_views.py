@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('gateway', '0008_voice_sessions'),
+        ('gateway', '0009_jobs'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

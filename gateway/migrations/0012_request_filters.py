@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
     # Indexes are built while requests are being written down.
     atomic = False
 
-    dependencies = [("gateway", "0008_voice_sessions")]
+    dependencies = [("gateway", "0011_request_hours")]
 
     operations = [
         migrations.AddField(

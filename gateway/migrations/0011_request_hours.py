@@ -49,7 +49,7 @@ REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION gateway_add_r
 
 
 class Migration(migrations.Migration):
-    dependencies = [("gateway", "0008_voice_sessions")]
+    dependencies = [("gateway", "0010_saved_views")]
 
     operations = [
         migrations.CreateModel(

@@ -110,7 +110,7 @@ NOT_FLUSHING = "DROP PROCEDURE ledger_reserve_and_flush(jsonb, uuid, jsonb); DRO
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0020_leases")]
+    dependencies = [("billing", "0022_desk_indexes")]
 
     operations = [
         migrations.RunSQL(ONE_BY_ONE, "DROP FUNCTION ledger_reserve_one_by_one(jsonb, uuid)"),

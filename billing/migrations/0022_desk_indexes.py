@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0020_leases")]
+    dependencies = [("billing", "0021_analytics")]
 
     operations = [
         migrations.AddIndex(
