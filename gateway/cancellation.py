@@ -16,6 +16,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from gateway.context import Trace
+from gateway.stopping import cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,7 @@ class Cancellations:
     async def close(self) -> None:
         """Stop listening."""
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
+            await cancelled(self._listening)
         await self._redis.aclose()
 
     async def cancel(self, tenant_id: int, request_id: str) -> bool:

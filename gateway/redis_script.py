@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from billing.coalescer import Coalescer
+from gateway.stopping import cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,7 @@ class RedisScript:
             return [RedisAwayError("Redis has just failed.")] * len(batch)
         exchange = asyncio.get_running_loop().create_task(self._exchange(batch))
         if not await _ends_within(self._timeout_seconds, exchange):
-            exchange.cancel()
-            await asyncio.wait({exchange})
+            await cancelled(exchange)
             return self._failed(f"no answer within {self._timeout_seconds} s", batch)
         error = exchange.exception()
         if isinstance(error, (RedisError, OSError)):

@@ -14,6 +14,16 @@ from gateway.stream_clock import Cause, StreamClock
 
 logger = logging.getLogger(__name__)
 
+CANCEL_AGAIN_SECONDS = 0.1
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for its end. One that is connecting to Redis may take a cancellation for its own timeout
+    and go on (redis-py, Python 3.11), so it is cancelled until it has ended."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
+
 
 class Stopping:
     """From SIGTERM on: `notice_seconds` while /ready already says 503 and calls are still taken, then the server's own

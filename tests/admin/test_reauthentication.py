@@ -23,11 +23,11 @@ ASKS = "Your password again"
 
 ASKING = {
     "tenants_tenant_suspend", "tenants_tenant_resume", "tenants_apikey_revoke", "tenants_apikey_add",
-    "tenants_apikey_change", "tenants_operator_add", "tenants_operator_change", "auth_user_password_change",
-    "tenants_webhookendpoint_rotate", "tenants_auditevent_reveal", "billing_budget_add", "billing_budget_change",
-    "billing_budget_allow_more", "billing_price_add", "billing_priceproposal_approve", "billing_usagerecord_adjust",
-    "billing_statement_issue", "billing_statement_lock", "billing_statement_credit", "billing_markup_add",
-    "providers_credential_add", "providers_credential_change", "providers_credential_delete",
+    "tenants_apikey_rotate", "tenants_apikey_change", "tenants_operator_add", "tenants_operator_change",
+    "auth_user_password_change", "tenants_webhookendpoint_rotate", "tenants_auditevent_reveal", "billing_budget_add",
+    "billing_budget_change", "billing_budget_allow_more", "billing_price_add", "billing_priceproposal_approve",
+    "billing_usagerecord_adjust", "billing_statement_issue", "billing_statement_lock", "billing_statement_credit",
+    "billing_markup_add", "providers_credential_add", "providers_credential_change", "providers_credential_delete",
     "providers_tenantapproval_suspend",
 }  # fmt: skip
 """Everything that asks, by the name of its URL."""
