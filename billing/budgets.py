@@ -71,11 +71,11 @@ def window_of(period: str, moment: dt.datetime, *, zone: ZoneInfo) -> tuple[dt.d
     """The beginning and end, in UTC, of the period that a moment falls into, as clocks in a time zone have it."""
     if period == Period.TOTAL:
         return FOREVER, None
-    return _window_at(period, int(moment.timestamp()), zone)
+    return _window_at(period, int(moment.timestamp()), zone=zone)
 
 
 @functools.lru_cache(maxsize=4096)
-def _window_at(period: str, second: int, zone: ZoneInfo) -> tuple[dt.datetime, dt.datetime]:
+def _window_at(period: str, second: int, *, zone: ZoneInfo) -> tuple[dt.datetime, dt.datetime]:
     moment = dt.datetime.fromtimestamp(second, dt.UTC)
     if period == Period.HOUR:  # of UTC: a clock that is set back would have the same hour twice
         start = moment.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)

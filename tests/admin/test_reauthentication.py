@@ -108,11 +108,12 @@ def test_asking_comes_before_the_question_and_after_the_permission(
     stale: Client, log_in: LogIn, seeded: Seeded
 ) -> None:
     url = reverse("admin:tenants_tenant_suspend", args=[seeded.tenant.pk])
-    assert ASKS in stale.post(url, {"confirmed": "yes"}).content.decode()
+    sent = {"confirmed": "yes", "reason": "unpaid", "typed_name": seeded.tenant.name}
+    assert ASKS in stale.post(url, sent).content.decode()
     assert Tenant.objects.get(pk=seeded.tenant.pk).status == TenantStatus.ACTIVE
     viewer = left_open(log_in(Role.VIEWER), "an-viewer")
-    assert viewer.post(url, {"confirmed": "yes", FIELD: PASSWORD}).status_code == 403
-    stale.post(url, {"confirmed": "yes", FIELD: PASSWORD})
+    assert viewer.post(url, {**sent, FIELD: PASSWORD}).status_code == 403
+    stale.post(url, {**sent, FIELD: PASSWORD})
     assert Tenant.objects.get(pk=seeded.tenant.pk).status == TenantStatus.SUSPENDED
 
 

@@ -48,6 +48,23 @@ def refused(key: ApiKey, **fields: Any) -> RequestRecord:
     return RequestRecord.objects.create(tenant=key.tenant, api_key=key, **{**told, **fields})
 
 
+def many_requests(key: ApiKey) -> None:
+    """Enough of all kinds for the planner to tell the indexes apart."""
+    now = timezone.now()
+    RequestRecord.objects.bulk_create(
+        RequestRecord(
+            tenant=key.tenant, api_key=key, request_id=f"many-{number}", created_at=now - dt.timedelta(seconds=number),
+            operation="chat", requested_model="any", model_name=f"model-{number % 40}",
+            provider_name=f"provider-{number % 20}", status=200 if number % 50 else 503,
+            error_code="" if number % 50 else "overloaded", stream=False, latency_ms=3, upstream_ms=0, skipped=[],
+            attempts=[], fallback=number % 100 == 1, cache="hit" if number % 100 == 2 else "",
+        )
+        for number in range(2000)
+    )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE gateway_requestrecord")
+
+
 def listed(client: Client, **query: object) -> list[str]:
     """Request ids of the list, all its pages after one another."""
     response = client.get(REQUESTS, query)
@@ -115,6 +132,7 @@ def test_pages_follow_one_another(viewer: Client, key: ApiKey) -> None:
     ],
 )
 def test_a_list_comes_from_an_index(owner: Client, key: ApiKey, query: dict[str, Any], index: str) -> None:
+    many_requests(key)
     with CaptureQueriesContext(connection) as queries:
         listed(owner, **query)
     asked = next(one["sql"] for one in queries if 'FROM "gateway_requestrecord"' in one["sql"])
