@@ -22,8 +22,8 @@ def draft(schema: Any, name: str = "a.type", **fields: Any) -> SchemaType:
 
 def test_a_tenant_sees_its_own_and_common_types(bench: Bench) -> None:
     make_type("common.thing", {"type": "object", "title": "everybody's"})
-    make_type("weather.report", {"type": "string"}, version=2, tenant=bench.tenant)
     make_type("common.thing", {"type": "object", "title": "our own"}, tenant=bench.tenant)
+    make_type("weather.report", {"type": "string"}, version=2, tenant=bench.tenant)
     wait_for_type(bench.outsider, "common.thing@1")
     wait_for_type(bench.client, "weather.report@2")
     seen = {entry["id"]: entry for entry in bench.client.get("/types").json()["data"]}
