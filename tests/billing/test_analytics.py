@@ -192,6 +192,7 @@ def test_percentiles_are_exact_to_their_class() -> None:
     assert percentile_ms([0] * len(BOUNDS_MS) + [3], 0.5) == BOUNDS_MS[-1]
 
 
+@pytest.mark.parametrize("tenant", ["UTC"], indirect=True)
 def test_the_command_says_how_far_it_is(tenant: Tenant, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("roll_up_usage")
     call_command("roll_up_usage", "--rebuild", "--repair")

@@ -212,8 +212,9 @@ def test_a_session_is_on_the_audit_log_and_its_texts_are_kept(
     assert (ended.details["status"], ended.details["cost_nano_usd"]) == (101, charge.cost_nano_usd)
     assert ended.details["input_tokens"] == charge.input_tokens > 0
     kept: KeptText = until(KeptText.objects.filter(request_id=session_id).first, what="its texts")
-    asked, answered = read(kept)
-    assert "A question" in asked and "AAAA" not in asked and "An answer" in answered
+    opened = read(kept)
+    assert "A question" in opened.request and "AAAA" not in opened.request and "An answer" in opened.answer
+    assert ended.details["text_sha256"] == opened.digest
     (line,) = until(
         lambda: [line for line in uvicorn.call_lines() if line["request_id"] == session_id], what="its line"
     )
