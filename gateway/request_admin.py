@@ -24,13 +24,13 @@ from gateway.request_display import timeline_of, verdicts_of
 from gateway.request_explained import (
     candidates_table,
     cost_table,
+    end_words,
     events_of,
     files_of,
     sentence_of,
     statement_of,
 )
 from gateway.request_filters import (
-    ENDS,
     EndFilter,
     ErrorCodeFilter,
     LastModelFilter,
@@ -108,8 +108,8 @@ class RequestAdmin(LedgerAdmin):
         return number(two_lines(f"{row.latency_ms:,}", first))
 
     @display(description="End")
-    def ended(self, row: RequestRecord) -> str:
-        return f"{ENDS[end_of(row)][0]}: {row.status} {row.error_code}".strip()
+    def ended(self, row: RequestRecord) -> SafeString:
+        return end_words(row)
 
     @display(description="Asked for")
     def asked_for(self, row: RequestRecord) -> str:

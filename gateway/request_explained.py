@@ -16,7 +16,7 @@ from billing.models import StatementLine, UsageRecord
 from billing.money import plain, usd
 from gateway.models import MediaObject, RequestRecord
 from gateway.request_costs import certainty_of, parts_of
-from gateway.request_filters import end_of
+from gateway.request_filters import ENDS, end_of
 from gateway.request_records import RequestStory
 from tenants.models import AuditEvent
 from tenants.operator_admin import number
@@ -24,6 +24,7 @@ from tenants.operator_admin import number
 CHAINED_WITHIN = dt.timedelta(seconds=30)
 """Events come into their chain this soon after what they tell of, unless the database was away."""
 
+REASONS_SHOWN = 3
 EVENTS_SHOWN = 20
 FILES_SHOWN = 20
 
@@ -57,6 +58,20 @@ def sentence_of(row: RequestRecord, story: RequestStory) -> str:
     outcome = "served by" if last["outcome"] == "answered" else "asked last was"
     cost = parts_of((told.charge for told in story.attempts if told.charge), adjusted_nano_usd=_adjusted(story))
     return f"Asked for {asked}, {outcome} {last['model']} at {last['provider']}{after}, {took}, USD {cost.as_text()}."
+
+
+def end_words(row: RequestRecord) -> SafeString:
+    """How it ended and, where nobody was asked, why: each reason once, and where a budget can be raised."""
+    ended = f"{ENDS[end_of(row)][0]}: {row.status} {row.error_code}".strip()
+    reasons = [] if row.attempts else list(dict.fromkeys(reason for _, reason in row.skipped))[:REASONS_SHOWN]
+    lines = format_html_join("", '<br><span class="remark">{}</span>', ((reason,) for reason in reasons))
+    if row.error_code != "budget_exceeded":
+        return format_html("{}{}", ended, lines)
+    url = reverse("admin:billing_budget_changelist")
+    budgets = f"Budgets of {row.tenant.name}"
+    return format_html(
+        '{}{}<br><a class="link" href="{}?tenant__id__exact={}">{}</a>', ended, lines, url, row.tenant_id, budgets
+    )
 
 
 def _adjusted(story: RequestStory) -> int:
