@@ -13,7 +13,7 @@ from billing.models import UsageDay
 from gateway.desk.kept import kept
 from providers.models import ApprovalState, Deployment, Model, TenantApproval
 from providers.selectors import SERVING
-from tenants.models import ApiKey
+from tenants.models import ApiKey, Tenant
 
 DONE_SECONDS = 3600
 
@@ -56,7 +56,7 @@ def first_steps() -> list[Step]:
             key="tenant",
             title="Open it to a tenant",
             says="add the tenant, then approve the model for it",
-            link=reverse("admin:providers_tenantapproval_add") if serving else reverse("admin:tenants_tenant_add"),
+            link=_tenant_page(),
             is_done=opened,
         ),
         Step(
@@ -67,6 +67,16 @@ def first_steps() -> list[Step]:
             is_done=ApiKey.objects.filter(usable).exists(),
         ),
     ]
+
+
+def _tenant_page() -> str:
+    """Where a tenant is added, or opened to a model: on the page of the only one there is."""
+    tenants = Tenant.objects.values_list("pk", flat=True)[:2]
+    if not tenants:
+        return reverse("admin:tenants_tenant_add")
+    if len(tenants) == 1:
+        return reverse("admin:tenants_tenant_change", args=[tenants[0]])
+    return reverse("admin:tenants_tenant_changelist")
 
 
 def _has_usage() -> bool | None:
