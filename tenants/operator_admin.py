@@ -334,6 +334,14 @@ class OperatorModelAdmin(PasswordAgain, AuditedAdmin):
         suffixes = ("", "__exact", "__id__exact", "__isnull", "_from", "_to")
         return lookup in {f"{field}{suffix}" for field in fields for suffix in suffixes}
 
+    def response_post_save_add(self, request: HttpRequest, obj: models.Model) -> HttpResponse:
+        """Back to the tenant whose page led here with `?tenant=`; the list otherwise."""
+        tenant_id = getattr(obj, "tenant_id", None)
+        if tenant_id is not None and request.GET.get("tenant") == str(tenant_id):
+            return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant_id]))
+        response: HttpResponse = super().response_post_save_add(request, obj)
+        return response
+
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return self.may_be_deleted and super().has_delete_permission(request, obj)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -60,6 +61,10 @@ class TenantDeskAdmin(TenantAdmin):
             **fill_page(request, tenant, site=self.admin_site),
         }
         return TemplateResponse(request, "admin/tenants/tenant/page.html", context)
+
+    def response_post_save_add(self, request: HttpRequest, obj: models.Model) -> HttpResponse:
+        """To its page, which says what it lacks: a key, a model, a budget."""
+        return HttpResponseRedirect(reverse(f"admin:{self.url_name('change')}", args=[obj.pk]))
 
     def response_post_save_change(self, request: HttpRequest, obj: Tenant) -> HttpResponse:
         return HttpResponseRedirect(reverse(f"admin:{self.url_name('change')}", args=[obj.pk]))
