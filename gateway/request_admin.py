@@ -68,7 +68,7 @@ class RequestAdmin(LedgerAdmin):
     )
     fieldsets = (
         (None, {"fields": (
-            "sentence", utc("created_at", "Asked"), "request_id", "tenant", "api_key", "operation", "asked_for",
+            "sentence", "request_id", (utc("created_at", "Asked"), "operation"), ("tenant", "api_key"), "asked_for",
             "ended", "show_replay",
         )}),
         ("What was tried", {"fields": ("timeline",)}),
