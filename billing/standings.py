@@ -28,6 +28,11 @@ from django.db.models.functions import Cast, Coalesce, Extract, Greatest
 from billing.budgets import window_of
 from billing.models import Budget, BudgetOverride, BudgetWindow
 
+LEAST_PERCENT = 5
+"""Less spent of a limit is no reason to warn: a month's first calls would spend it within the day at their pace.
+
+A warning of what ends within a week comes at most eight hours later for it.
+"""
 FARTHEST_FORECAST = dt.timedelta(days=3650)
 MICROSECOND = dt.timedelta(microseconds=1)
 USED = F("spent_nano_usd") + F("reserved_nano_usd")
@@ -140,7 +145,10 @@ def running_out(now: dt.datetime, *, within: dt.timedelta, most: int) -> list[tu
         BudgetWindow.objects.filter(Q(ends_at__gt=now) | Q(ends_at=None), starts_at__lte=now, budget__enabled=True)
         .filter(budget__limit_nano_usd__gt=0)  # a limit of nothing is meant to refuse
         .annotate(expected=F("spent_nano_usd") + pace * within.total_seconds())
-        .filter(expected__gte=F("budget__limit_nano_usd"))
+        .filter(
+            expected__gte=F("budget__limit_nano_usd"),
+            spent_nano_usd__gte=F("budget__limit_nano_usd") / 100 * LEAST_PERCENT,
+        )
         .order_by(F("expected") / F("budget__limit_nano_usd"))
         .reverse()[:most]
     )

@@ -130,6 +130,7 @@ def test_budgets_that_run_out_this_week_are_forecast_by_their_pace(db: None) -> 
     spent = window(100, 100, days_ago=5)
     window(1000, 100, days_ago=5)  # 45 days more at 20 a day
     window(200, 100, days_ago=5, enabled=False)
+    window(10_000, 499, days_ago=0)  # the first calls say little of the pace
     extended = window(200, 100, days_ago=5)
     tomorrow = now + dt.timedelta(days=30)
     BudgetOverride.objects.create(budget=extended, extra_nano_usd=10_000, expires_at=tomorrow, reason="x")
