@@ -37,6 +37,20 @@ def budget(tenant: Tenant, usd: int, **fields: Any) -> Budget:
     return Budget.objects.create(tenant=tenant, limit_nano_usd=usd * NANO_PER_USD, **fields)
 
 
+def test_what_is_added_from_the_page_leads_back_to_it(operator: Client, tenant: Tenant) -> None:
+    given = {"tenant": tenant.pk, "scope": "tenant", "subject": "", "enabled": "on", "requests_per_minute": "60"}
+    add, here = reverse("admin:tenants_ratelimit_add"), reverse("admin:tenants_tenant_change", args=[tenant.pk])
+    assert operator.post(f"{add}?tenant={tenant.pk}", given)["Location"] == here
+    RateLimit.objects.all().delete()
+    for elsewhere in ("", f"?tenant={tenant.pk + 1}", "?tenant=//evil.example"):
+        assert operator.post(add + elsewhere, given)["Location"] == reverse("admin:tenants_ratelimit_changelist")
+        RateLimit.objects.all().delete()
+    settled = {"name": "new-one", "timezone": "UTC", "currency": "USD", "keep_text_days": "0"}
+    settled |= {"projects-TOTAL_FORMS": "0", "projects-INITIAL_FORMS": "0"}
+    made = operator.post(reverse("admin:tenants_tenant_add"), settled)
+    assert made["Location"] == reverse("admin:tenants_tenant_change", args=[Tenant.objects.get(name="new-one").pk])
+
+
 def row(response: Any) -> Any:
     (found,) = response.context["right_now"]["rows"]
     return found
