@@ -12,7 +12,7 @@ DEPLOYED = PUBLIC_URL=https://bursar.example SECRET_KEY=$$($(PY) -c 'import secr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test chaos lint format lock bench chromium
+.PHONY: help run test chaos pictures lint format lock bench chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,9 @@ test: lint chromium ## Check the code, then run all tests against fresh private 
 
 chaos: $(DEVELOPMENT) ## Kill processes at random points under load for some minutes, and check the books after each
 	@$(PY) -m pytest -m chaos -n 0 -q
+
+pictures: $(DEVELOPMENT) chromium ## Take the documentation's pictures anew, walking through the admin in a browser
+	@PICTURES=1 $(PY) -m pytest -n 0 -q tests/docs/test_walk_through.py
 
 lint: $(DEVELOPMENT) ## Check style, types, the one-way rule, migrations and deployment settings
 	@$(VENV)/bin/ruff check .
