@@ -187,8 +187,8 @@ def test_a_client_that_does_not_read_stops_its_provider(speaker: Speaker, voice:
 
 
 def test_barging_in_overtakes_what_is_queued(speaker: Speaker, voice: FakeRealtime, uvicorn: LiveServer) -> None:
-    """A client that has 5 MiB of sound yet to take cancels: the provider hears of it at once. It has more to say than all
-    sockets between them hold, which may be 20 MB."""
+    """A client that has 5 MiB of sound yet to take cancels: the provider hears of it at once. It has more to say than
+    all sockets between them hold, which may be 20 MB."""
     voice.turns = [Turn(usage=usage(), deltas=1600, delta_bytes=48_000, cancelled_usage=usage(audio_out=3))]
 
     async def talk() -> float:
