@@ -14,6 +14,7 @@ from gateway.models import KeptText, RequestRecord
 from tenants.models import AuditEvent
 from tests import factories
 from tests.fakes.realtime_openai import FakeRealtime, Turn, usage
+from tests.gateway.conftest import wait_for_models
 from tests.gateway.money import books_balance
 from tests.gateway.realtime.conftest import Speaker, event, make_speaker, say, until_event
 from tests.live import LiveServer, until
@@ -33,7 +34,15 @@ def governed(speaker: Speaker, server: LiveServer, hook: str, settings: dict[str
     row = HookBinding(tenant=speaker.tenant, name=hook, hook=hook, settings=settings)
     row.full_clean()
     row.save()
-    return speaker.known_to(server)
+    return seen_by(server, speaker)
+
+
+def seen_by(server: LiveServer, speaker: Speaker) -> Speaker:
+    """Once the server knows all that was changed before this."""
+    newest = factories.make_model(speaker.provider, capabilities=("transcription",), prices={"seconds": "1"})
+    factories.approve(speaker.tenant, newest)
+    wait_for_models(server, speaker.key, newest.name)
+    return speaker
 
 
 def item(text: str) -> dict[str, Any]:
@@ -191,7 +200,7 @@ def test_a_session_is_on_the_audit_log_and_its_texts_are_kept(
 ) -> None:
     nobody.tenant.keep_text_days = 7
     nobody.tenant.save()
-    speaker = nobody.known_to(uvicorn)
+    speaker = seen_by(uvicorn, nobody)
     voice.turns = [Turn(usage=usage(), deltas=1, pieces=("An answer",))]
 
     async def talk() -> str:

@@ -53,7 +53,7 @@ def test_an_operator_talks_to_the_mock(committed: None, chromium: str, uvicorn: 
     offered: list[str] = []
     sent: list[Any] = []
     with browsing(chromium) as page:
-        page.on("websocket", lambda socket: offered.append(socket.url))
+        page.on("websocket", lambda socket: "/v1/" in socket.url and offered.append(socket.url))
         page.on("request", lambda request: sent.append((request.url, request.post_data)))
         log_in(page, uvicorn.origin)
         page.goto(f"{uvicorn.origin}/admin/playground/voice/?tenant={speaker.tenant.pk}")
