@@ -30,8 +30,9 @@ def sides(committed: None, servers: dict[str, LiveServer]) -> Iterator[dict[str,
             address = fake.base_url if fake is not None else "mock://local"
             provider = factories.make_provider(address, secret=fake.api_key if fake else "", kind=entry.kind)
             model = factories.make_model(
-                provider, name=f"contract-{entry.kind}", capabilities=ALL_CAN, upstream_model=entry.upstream_model
-            )
+                provider, name=factories.unique(f"contract-{entry.kind}"), capabilities=ALL_CAN,
+                upstream_model=entry.upstream_model,
+            )  # fmt: skip
             factories.approve(tenant, model)
             found[entry.kind] = Side(entry, fake, model.name, client)
         wait_for_models(servers["uvicorn"], key, *(side.model for side in found.values()))
